@@ -1,0 +1,301 @@
+"""The ``lab`` command.
+
+Every command exits with 0 when good, 1 after an expected failure told in one line on stderr, and
+2 on wrong usage. ``--json`` prints what a program may read. Heavy modules are imported by the
+command that needs them.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from labcore import __version__
+from labcore.runtime import limit_threads
+
+ROOT = Path(__file__).resolve().parent.parent
+Rows = list[dict[str, Any]]
+
+
+class ExpectedError(Exception):
+    """A failure that the user can mend: one line, exit 1."""
+
+
+def print_rows(rows: Rows, *, as_json: bool, wide: int = 60) -> None:
+    """Print rows as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=1, default=str))
+        return
+    if not rows:
+        print("nothing to show")
+        return
+    columns = list(rows[0])
+    text = [[_cell(row.get(c), wide) for c in columns] for row in rows]
+    widths = [max(len(c), *(len(line[i]) for line in text)) for i, c in enumerate(columns)]
+    for line in (columns, ["-" * w for w in widths], *text):
+        print("  ".join(value.ljust(w) for value, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any, wide: int) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
+    return text if len(text) <= wide else text[: wide - 1] + "…"
+
+
+def print_records(rows: Rows, *, as_json: bool) -> None:
+    """Print rows with long texts one under the other, or as JSON."""
+    if as_json:
+        print_rows(rows, as_json=True)
+        return
+    for row in rows:
+        wide = max(len(name) for name in row)
+        print("\n".join(f"{name:>{wide}}  {_cell(value, 1000)}" for name, value in row.items()))
+        print()
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def _topic_module(topic: str, name: str) -> Any:
+    from labcore.works import built_topics
+
+    if topic not in built_topics():
+        raise ExpectedError(f"no topic {topic!r} here: choose one of {', '.join(built_topics())}")
+    return importlib.import_module(f"labcore.{topic}.{name}")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from labcore.runs import terminal
+
+    experiment = _topic_module(args.topic, "experiment")
+    preset = "full" if args.full else "quick"
+    config = getattr(experiment.Config, preset)(seed=args.seed)
+    result = experiment.run(config, progress=terminal)
+    out = Path(args.out or ROOT / "out" / args.topic)
+    path = result.save(out / f"{preset}.npz")
+    rows = experiment.summary(result)
+    if args.json:
+        print(json.dumps({"result_file": str(path), "rows": rows}, indent=1))
+        return 0
+    print_rows(rows, as_json=False)
+    spent = result.provenance
+    print(f"\n{path}  ({spent.seconds:.0f} s, {spent.cpu_seconds:.0f} CPU s)")
+    return 0
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from labcore import claims
+    from labcore.runs import Result
+
+    result = Result.load(args.result) if args.result else None
+    print_records(claims.table(args.work, result=result), as_json=args.json)
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from labcore.runs import terminal
+
+    folder = ROOT / "bench"
+    names = [args.topic] if args.topic else sorted(p.stem for p in folder.glob("[a-z]*.py"))
+    rows: Rows = []
+    for name in names:
+        if not (folder / f"{name}.py").exists():
+            raise ExpectedError(f"no bench for {name!r}: there is none in {folder}")
+        sys.path.insert(0, str(ROOT))
+        module = importlib.import_module(f"bench.{name}")
+        rows += module.rows(progress=terminal, quick=args.quick)
+    print_rows(rows, as_json=args.json)
+    return 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from labcore import assets
+    from labcore.runs import terminal
+
+    names = list(assets.registry()) if args.all else args.names
+    if not names:
+        raise ExpectedError(f"name an asset, or --all: {', '.join(assets.registry())}")
+    for name in names:
+        found = assets.fetch(
+            name,
+            offline=args.offline or None,
+            verify=args.verify,
+            progress=lambda done, total, name=name: terminal(done, total, name),
+        )
+        print(f"{name}: {found.root}")
+    return 0
+
+
+def _assets(args: argparse.Namespace) -> int:
+    from labcore import assets
+
+    print_rows(assets.table(), as_json=args.json)
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from labcore.runtime import doctor
+
+    checks = doctor()
+    rows = [check.as_dict() for check in checks]
+    if args.json:
+        print_rows(rows, as_json=True)
+    else:
+        for check in checks:
+            mend = "" if check.ok or not check.fix else f"  -> {check.fix}"
+            print(f"{'ok ' if check.ok else 'BAD'}  {check.name:<9} {check.detail}{mend}")
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def free_port(wanted: int, *, exact: bool) -> int:
+    """The wanted port, or the next free one after it.
+
+    Raises:
+        ExpectedError: ``exact`` and the port is busy, or none of the next fifty is free.
+    """
+    for port in range(wanted, wanted + 1 if exact else wanted + 50):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ExpectedError(
+        f"port {wanted} is busy (ask: lsof -i :{wanted}): stop what holds it, or choose another"
+    )
+
+
+def _app(args: argparse.Namespace) -> int:
+    port = free_port(args.port or 8501, exact=args.port is not None)
+    if args.port is None and port != 8501:
+        print(f"port 8501 is busy, taking {port}", file=sys.stderr)
+    limit_threads(args.threads)
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app/server.py",
+        "--server.port",
+        str(port),
+    ]
+    print(f"labcore {__version__}: http://127.0.0.1:{port}  (Ctrl-C stops it)", flush=True)
+    os.chdir(ROOT)
+    os.execv(sys.executable, command)  # one process: Ctrl-C and kill reach the server itself
+
+
+def _test(args: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "pytest", *(args.rest or ["-m", "not e2e and not notebooks"])]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def _notebooks(args: argparse.Namespace) -> int:
+    from labcore.course import commands
+
+    start = time.perf_counter()
+    folder = ROOT / "notebooks"
+    if args.action == "build":
+        problems = commands.build_all(folder, check=args.check)
+    elif args.action == "execute":
+        problems = commands.execute_all(folder, names=args.names)
+    else:
+        problems = commands.export_all(folder, Path(args.out or ROOT / "site"), names=args.names)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"notebooks {args.action}: good, {time.perf_counter() - start:.1f} s")
+    return 1 if problems else 0
+
+
+# --- parser ------------------------------------------------------------------------------------
+
+
+def _add(
+    commands: Any, name: str, about: str, function: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    parser.set_defaults(function=function)
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of ``lab``."""
+    parser = argparse.ArgumentParser(prog="lab", description="labcore: run, see, change, check")
+    parser.add_argument("--version", action="version", version=f"labcore {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    app = _add(commands, "app", "serve the app on this machine", _app)
+    app.add_argument("--port", type=int, help="exactly this port (default: 8501 or the next free)")
+    app.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1)")
+
+    test = _add(commands, "test", "run the tests", _test)
+    test.add_argument("rest", nargs=argparse.REMAINDER, help="passed to pytest")
+
+    run = _add(commands, "run", "run a topic's experiment on this machine", _run)
+    run.add_argument("topic")
+    size = run.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="about a minute (default)")
+    size.add_argument("--full", action="store_true", help="the size of the committed results")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--out", help="folder of the result (default out/TOPIC)")
+
+    claims = _add(commands, "claims", "each published claim and what was measured here", _claims)
+    claims.add_argument("--work", metavar="TOPIC")
+    claims.add_argument("--result", metavar="FILE", help="judge this result of --work instead")
+
+    bench = _add(commands, "bench", "race each method against its peer, in one run", _bench)
+    bench.add_argument("topic", nargs="?")
+    bench.add_argument("--quick", action="store_true", help="fewer repetitions")
+
+    fetch = _add(commands, "fetch", "fetch named models and data sets", _fetch)
+    fetch.add_argument("names", nargs="*", metavar="NAME")
+    fetch.add_argument("--all", action="store_true")
+    fetch.add_argument("--offline", action="store_true", help="only what is here already")
+    fetch.add_argument("--verify", action="store_true", help="hash the files again")
+
+    assets = _add(commands, "assets", "the models and data sets, and where they are", _assets)
+    doctor = _add(commands, "doctor", "look at Python, packages, memory, cache", _doctor)
+    for with_json in (run, claims, bench, assets, doctor):
+        with_json.add_argument("--json", action="store_true")
+
+    notebooks = _add(commands, "notebooks", "build, execute or export the notebooks", _notebooks)
+    notebooks.add_argument("action", choices=("build", "execute", "export"))
+    notebooks.add_argument("names", nargs="*", metavar="ID", help="as P06 (default: all)")
+    notebooks.add_argument("--check", action="store_true", help="fail when a copy is stale")
+    notebooks.add_argument("--out", help="folder of the reading copy (default site)")
+    return parser
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    from labcore.assets import AssetError
+    from labcore.runs import Cancelled, ResultError
+
+    return (ExpectedError, AssetError, ResultError, Cancelled, ValueError, OSError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    limit_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.function(args)
+    except KeyboardInterrupt:
+        print("lab: stopped", file=sys.stderr)
+        return 1
+    except _expected_errors() as error:
+        if os.environ.get("LAB_DEBUG") == "1":
+            raise
+        print(f"lab: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

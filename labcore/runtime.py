@@ -1,0 +1,173 @@
+"""What every process of the lab sets up first: threads, start-up freeze, and a health report.
+
+Two facts shape this file. A second BLAS thread on a busy machine makes small products many times
+slower, so one thread is the default everywhere. And Streamlit collects garbage after every re-run,
+which walks all objects that the imports made; freezing them once makes that walk short.
+"""
+
+import gc
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+REPORTED_PACKAGES = ("numpy", "torch", "transformers", "plotly", "streamlit", "labcore")
+
+
+def limit_threads(n: int = 1) -> None:
+    """Use ``n`` BLAS and torch threads in this process (and in its children).
+
+    Libraries that are not imported yet read the environment; those that are imported are told.
+
+    Raises:
+        ValueError: ``n`` is not a positive integer.
+    """
+    if n < 1:
+        raise ValueError(f"threads must be at least 1, got {n}")
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(n)
+    if "numpy" in sys.modules:
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(n)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(n)
+
+
+def freeze_startup() -> int:
+    """Collect garbage, then exempt every living object from later collections.
+
+    Call it once after the heavy imports, and again after a model is cached; not with hot reload,
+    which would pin stale modules.
+
+    Returns:
+        The number of frozen objects.
+    """
+    gc.collect()
+    gc.freeze()
+    return gc.get_freeze_count()
+
+
+def versions(packages: tuple[str, ...] = REPORTED_PACKAGES) -> dict[str, str]:
+    """Version of Python and of each installed package among ``packages``."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def available_memory() -> int | None:
+    """Bytes of memory a new allocation may take, or None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the health report: what was looked at, whether it is good, how to mend it."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The check as plain data, for ``--json``."""
+        return asdict(self)
+
+
+def _check_python() -> Check:
+    good = (3, 11) <= sys.version_info[:2] < (3, 14)
+    return Check("python", good, platform.python_version(), "use Python 3.11, 3.12 or 3.13")
+
+
+def _check_packages() -> Check:
+    wanted = ("numpy", "torch", "plotly", "streamlit", "transformers")
+    missing = [name for name in wanted if name not in versions(wanted)]
+    detail = ", ".join(f"{k} {v}" for k, v in versions(wanted).items() if k != "python")
+    return Check(
+        "packages",
+        not missing,
+        f"missing: {', '.join(missing)}" if missing else detail,
+        "run ./lab setup",
+    )
+
+
+def _check_torch() -> Check:
+    found = versions(("torch",)).get("torch", "not installed")
+    cuda = [
+        d.name
+        for d in importlib.metadata.distributions()
+        if (d.name or "").startswith(("nvidia-", "cuda-"))
+    ]
+    detail = f"{found}, {len(cuda)} CUDA packages" if cuda else f"{found}, no CUDA packages"
+    fix = "" if cuda else "run ./lab setup"
+    return Check("torch", found != "not installed", detail, fix)
+
+
+def _check_memory() -> Check:
+    free = available_memory()
+    if free is None:
+        return Check("memory", True, "unknown on this system")
+    return Check(
+        "memory",
+        free > 2 * 2**30,
+        f"{free / 2**30:.1f} GiB available",
+        "close other programs: the language model needs about 2 GiB",
+    )
+
+
+def _check_cache() -> Check:
+    from labcore.assets import cache_root
+
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".doctor-{os.getpid()}"
+        probe.write_bytes(b"ok")
+        probe.unlink()
+    except OSError as error:
+        return Check(
+            "cache", False, f"{root}: {error.strerror}", "set LAB_CACHE to a writable folder"
+        )
+    free = shutil.disk_usage(root).free
+    return Check(
+        "cache",
+        free > 2 * 2**30,
+        f"{root}, {free / 2**30:.0f} GiB free",
+        "free some disk space or set LAB_CACHE to another disk",
+    )
+
+
+def _check_threads() -> Check:
+    value = os.environ.get("OMP_NUM_THREADS", "unset")
+    return Check(
+        "threads", value != "unset", f"OMP_NUM_THREADS={value}", "start with ./lab, which sets it"
+    )
+
+
+def doctor() -> list[Check]:
+    """Look at what the lab leans on: Python, packages, torch build, memory, cache, threads."""
+    checks: tuple[Callable[[], Check], ...] = (
+        _check_python,
+        _check_packages,
+        _check_torch,
+        _check_memory,
+        _check_cache,
+        _check_threads,
+    )
+    return [check() for check in checks]
