@@ -12,7 +12,9 @@ LEVELS = {
     "ground": {"assets", "blocks", "viz", "runs", "grid", "runtime", "uploads"},
     "first floor": {"course", "claims", "cli", "works", "bootstrap"},
 }
-TOPICS = {p.parent.name for p in PACKAGE.glob("*/experiment.py")} | {"kvcache"}
+TOPICS = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"} - set.union(
+    *LEVELS.values()
+)
 HEAVY = {"torch", "plotly", "streamlit", "transformers", "pandas", "scipy"}
 
 
