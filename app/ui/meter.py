@@ -1,0 +1,76 @@
+"""What the server does: re-runs and their CPU, and how large a class that allows.
+
+One :class:`Meter` a process. ``main.py`` counts each run; the teacher page reads.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import streamlit as st
+
+
+class Reading(NamedTuple):
+    """The process at one moment."""
+
+    runs: int
+    cpu: float
+    wall: float
+
+
+@dataclass
+class Meter:
+    """Counts page runs against the CPU time of the process."""
+
+    window: int = 200
+    _readings: deque[Reading] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _runs: int = 0
+
+    def count(self) -> None:
+        """Note that a page runs."""
+        with self._lock:
+            self._readings.append(Reading(self._runs, time.process_time(), time.monotonic()))
+            self._runs += 1
+            if len(self._readings) > self.window:
+                self._readings.popleft()
+
+    @property
+    def runs(self) -> int:
+        """Page runs since the process began."""
+        return self._runs
+
+    def cpu_ms(self) -> float | None:
+        """CPU milliseconds of a run, over the last window; None before the second run.
+
+        All the process did counts: the page, Streamlit's messages, the collection after the run.
+        """
+        with self._lock:
+            if len(self._readings) < 2:
+                return None
+            first, last = self._readings[0], self._readings[-1]
+        return 1000 * (last.cpu - first.cpu) / (last.runs - first.runs)
+
+
+@st.cache_resource(show_spinner=False)
+def meter() -> Meter:
+    """The meter of this process."""
+    return Meter()
+
+
+def largest_class(cpu_ms: float, *, think_seconds: float, cores: int, load: float = 0.6) -> int:
+    """Students that ``cores`` can serve: load * (1000 / cpu_ms) re-runs a second and core.
+
+    A class of S students who think Z seconds between two moves needs S / Z re-runs a second.
+
+        >>> largest_class(30, think_seconds=5, cores=1)
+        100
+
+    Raises:
+        ValueError: a figure is not positive.
+    """
+    if min(cpu_ms, think_seconds, cores, load) <= 0:
+        raise ValueError("CPU milliseconds, think time, cores and load must be positive")
+    return int(load * 1000 * think_seconds * cores / cpu_ms)

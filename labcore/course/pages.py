@@ -1,0 +1,167 @@
+"""One executed notebook as one HTML page: prose, equations, code, printed text and live plots.
+
+Equations become MathML, which browsers draw by themselves, and plots carry their data in the page,
+so that a reader needs nothing but the folder: no network, no kernel.
+"""
+
+import html
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from labcore.course.anatomy import NOTEBOOK_ID
+from labcore.course.executing import ANSI, PLOT, is_plot
+
+ALT_MARK = 'class="lab-alt"'  # what viz.show prints under a figure in a live notebook
+
+
+class PageError(ValueError):
+    """A page that would mislead or need the network."""
+
+
+def page(title: str, body: str, *, home: str, scripts: Iterable[str] = ()) -> str:
+    """A whole HTML document.
+
+    Args:
+        title: For the window.
+        body: What goes into ``main``.
+        home: Relative address of the site's folder, such as ``"../"``.
+        scripts: Names of scripts in the site's ``assets`` folder.
+    """
+    loaded = "".join(f'<script src="{home}assets/{name}"></script>' for name in scripts)
+    return (
+        '<!doctype html>\n<html lang="en-GB"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{html.escape(title)}</title><link rel="stylesheet" href="{home}assets/page.css">'
+        f'</head><body><header><a href="{home}index.html">All notebooks</a></header>'
+        f"<main>{body}</main>{loaded}</body></html>\n"
+    )
+
+
+def render(notebook: Any, outputs: Mapping[str, list[Any]], addresses: Mapping[str, str]) -> str:
+    """The cells of a notebook as HTML.
+
+    Args:
+        notebook: The notebook as nbformat gives it.
+        outputs: What each code cell left, by cell id, as in :class:`executing.Run`.
+        addresses: Where other notebooks are, by id; a mentioned id becomes a link.
+
+    Raises:
+        PageError: There is no plot, a plot has no alt text, or an output asks for the network.
+    """
+    own = notebook.metadata.get("lab", {}).get("id")
+    write = _writer({k: v for k, v in addresses.items() if k != own})
+    parts: list[str] = []
+    plots = 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(write(cell.source))
+            continue
+        if cell.source.strip():
+            parts.append(f'<div class="code">{_highlighted(cell.source)}</div>')
+        for output in outputs.get(cell.id, ()):
+            plots += is_plot(output)
+            parts.append(_output(output, f"plot-{plots}", cell.id))
+    if not plots:
+        raise PageError("the page has no plot")
+    text = "\n".join(parts)
+    if found := re.search(r"<(?:script|link|iframe)[^>]+(?:src|href)=.https?:[^>]*>", text):
+        raise PageError(f"an output asks for the network: {found[0][:90]}")
+    return text
+
+
+def _output(output: Mapping[str, Any], name: str, cell_id: str) -> str:
+    if output["output_type"] == "stream":
+        if output["name"] != "stdout":
+            return ""
+        return f'<pre class="printed">{html.escape(ANSI.sub("", output["text"]))}</pre>'
+    data = output.get("data", {})
+    if is_plot(output):
+        return _figure(data[PLOT], output.get("metadata", {}).get("alt"), name, cell_id)
+    if ALT_MARK in data.get("text/html", ""):
+        return ""  # the figure before it already says this
+    if "text/html" in data:
+        return str(data["text/html"])
+    if "image/png" in data:
+        alt = html.escape(data.get("text/plain", "image"), quote=True)
+        return f'<img alt="{alt}" src="data:image/png;base64,{data["image/png"].strip()}">'
+    if "text/plain" in data and not any("widget-view" in kind for kind in data):
+        return f'<pre class="printed">{html.escape(data["text/plain"])}</pre>'
+    return ""
+
+
+def _figure(figure: Mapping[str, Any], alt: str | None, name: str, cell_id: str) -> str:
+    meta = figure.get("layout", {}).get("meta") or {}
+    alt = alt or meta.get("alt")
+    if not alt:
+        raise PageError(f"the plot of cell {cell_id} has no alt text: use lab.show(fig, alt=...)")
+    caption = meta.get("caption", "")
+    seen = f"<strong>{html.escape(caption)}</strong> " if caption and caption != alt else ""
+    kept = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
+    text = json.dumps(kept, separators=(",", ":")).replace("</", "<\\/")
+    return (
+        f'<figure aria-labelledby="{name}-alt"><div class="plot" id="{name}"></div>'
+        f'<figcaption>{seen}<span id="{name}-alt" aria-live="polite">{html.escape(alt)}</span>'
+        f'</figcaption><script type="application/json" id="{name}-data">{text}</script></figure>'
+    )
+
+
+def _highlighted(code: str) -> str:
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    return str(highlight(code, PythonLexer(), HtmlFormatter(cssclass="highlight")))
+
+
+def code_style() -> str:
+    """The style sheet of highlighted code."""
+    from pygments.formatters import HtmlFormatter
+
+    return str(HtmlFormatter(style="default").get_style_defs(".highlight"))
+
+
+def mathml(latex: str, *, block: bool) -> str:
+    """A LaTeX formula as MathML.
+
+    Raises:
+        PageError: It is not LaTeX that can be converted.
+    """
+    from latex2mathml.converter import convert
+
+    try:
+        return str(convert(latex.strip(), display="block" if block else "inline"))
+    except Exception as error:  # the converter has no common base for its errors
+        raise PageError(f"equation cannot be converted ({type(error).__name__}): {latex}") from None
+
+
+def _writer(addresses: Mapping[str, str]) -> Any:
+    """A function from markdown to HTML, with MathML and with notebook ids as links."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):  # type: ignore[misc]
+        def block_math(self, body: str) -> str:
+            return mathml(body, block=True)
+
+        def inline_math(self, body: str) -> str:
+            return mathml(body, block=False)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+
+        def text(self, text: str) -> str:
+            return NOTEBOOK_ID.sub(_linked, super().text(text))
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:
+            plain = re.sub(r"</?a\b[^>]*>", "", text)
+            return str(super().link(plain, re.sub(r"\.ipynb(?=$|#)", ".html", url), title))
+
+    def _linked(found: re.Match[str]) -> str:
+        where = addresses.get(found[0])
+        return f'<a href="{where}">{found[0]}</a>' if where else found[0]
+
+    def write(text: str) -> str:
+        return MarkdownWithMath(renderer=Renderer(escape=False)).render(text)
+
+    return write

@@ -1,0 +1,40 @@
+"""Key-norm compression of the key-value cache, on real language models.
+
+"A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression", Alessio Devoto, Yu Zhao,
+Simone Scardapane, Pasquale Minervini, EMNLP 2024, arXiv 2406.11430.
+
+Read :mod:`.norms` (the rule), :mod:`.attention_loss` (why it should work), :mod:`.cache` (the
+method in a model), :mod:`.store` (why it is fast), :mod:`.scores` (what it is compared with) and
+:mod:`.evaluate` (what it loses). A name loads when it is first used: drawing needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "attention": "check_no_padding load_model",
+    "attention_loss": "alr alr_reference attention_losses drop_order loss_curves pearson "
+    "relative_alr spearman",
+    "cache": "KeyNormCache NormCache fork",
+    "compression": "Policy compress",
+    "evaluate": "answer_hits continuation_nll exact_match prefill stream_nll",
+    "maps": "head_map norm_health",
+    "norms": "key_norms n_keep overall_kept select",
+    "profile": "AttentionProfile profile_attention",
+    "prompts": "Prompt needle_prompt passkey_prompt",
+    "retrieval": "retrieval_grid retrieval_rows",
+    "scores": "SCORES LayerState Score special_mask",
+    "store": "rolling_reference",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
