@@ -4,13 +4,14 @@ Streamlit drops values that a link gets wrong without a word. So a control looks
 before its widget exists, and says what was wrong and what is shown instead.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import streamlit as st
 
-from app.ui.parameters import Choice, Flag, Range, Several, Table, Text, checked, problem
+from app.ui.parameters import Choice, Flag, Parameter, Range, Several, Table, Text, checked, problem
 
 Kind = TypeVar("Kind")
 
@@ -126,7 +127,7 @@ class Controls:
 
     def settings(self) -> dict[str, Any]:
         """Every parameter's present value (its default before its control exists)."""
-        return {key: st.session_state.get(key, p.default) for key, p in self.table.items()}
+        return {key: _present(key, p) for key, p in self.table.items()}
 
     @property
     def _about(self) -> str:
@@ -142,11 +143,12 @@ class Controls:
 
     def _made(self, key: str, widget: Callable[..., Any], label: str, **options: Any) -> Any:
         fresh = key not in st.session_state
-        raw = st.query_params.get_all(key) if fresh else []
+        raw = st.query_params.get_all(key)
         about = self.table[key].about
-        value = widget(label, key=key, bind="query-params", help=about, **options)
+        bind = None if _endless(raw) else "query-params"
+        value = widget(label, key=key, bind=bind, help=about, **options)
         shown = tuple(value) if isinstance(value, list) else value
-        if raw and (text := problem(key, raw, self.table[key], shown)):
+        if fresh and raw and (text := problem(key, raw, self.table[key], shown)):
             st.warning(text, icon=":material/link_off:")
         return value
 
@@ -157,6 +159,27 @@ class Controls:
         for key, value in preset.values.items():
             self.table[key].write(value)
         return {key: preset.values.get(key, p.default) for key, p in self.table.items()}
+
+
+def _present(key: str, p: Parameter) -> Any:
+    value = st.session_state.get(key, p.default)
+    try:
+        p.write(value)
+    except ValueError:  # an emptied box: the page shows the default
+        return p.default
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _endless(raw: Sequence[str]) -> bool:
+    """Whether a link holds an infinite number, which makes Streamlit's number box fail.
+
+    >>> _endless(["9" * 400]), _endless(["7"]), _endless(["abc"]), _endless([])
+    (True, False, False, False)
+    """
+    try:
+        return math.isinf(float(raw[-1]))
+    except (ValueError, IndexError):
+        return False
 
 
 def _ends(p: Range) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def figure(
     on_select: bool = False,
     modes: tuple[str, ...] = ("points", "box"),
     downloads: bool = True,
+    tools: bool = True,
     seed: int | None = None,
 ) -> Any:
     """Draw a finished figure with its alt text, caption and downloads.
@@ -31,6 +32,7 @@ def figure(
         on_select: Whether a click or a box makes the page run again.
         modes: What may be selected.
         downloads: Whether to offer the data, the page and the setting.
+        tools: Whether to show plotly's buttons (zoom, picture).
         seed: Named in the downloaded setting.
 
     Returns:
@@ -41,7 +43,8 @@ def figure(
     """
     alt = viz.describe(fig)
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": modes} if on_select else {}
-    state = st.plotly_chart(fig, theme=None, key=key, alt=alt, config=viz.CONFIG, **options)
+    config = {**viz.CONFIG, "displayModeBar": "hover" if tools else False}
+    state = st.plotly_chart(fig, theme=None, key=key, alt=alt, config=config, **options)
     with st.container(horizontal=True, vertical_alignment="top", gap="small"):
         st.caption(viz.caption(fig), width="stretch")
         if downloads:

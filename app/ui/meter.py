@@ -3,6 +3,8 @@
 One :class:`Meter` a process. ``main.py`` counts each run; the teacher page reads.
 """
 
+import http.client
+import re
 import threading
 import time
 from collections import deque
@@ -58,6 +60,40 @@ class Meter:
 def meter() -> Meter:
     """The meter of this process."""
     return Meter()
+
+
+_LINE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)", re.MULTILINE)
+
+
+def digest() -> dict[str, int]:
+    """The server's own counters, added up by name and kind; empty when no server runs."""
+    if not st.runtime.exists():
+        return {}
+    address = st.get_option("server.address") or "127.0.0.1"
+    host = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
+    base = (st.get_option("server.baseUrlPath") or "").strip("/")
+    connection = http.client.HTTPConnection(host, st.get_option("server.port"), timeout=2)
+    try:
+        connection.request("GET", f"/{base}/_stcore/metrics" if base else "/_stcore/metrics")
+        return summed(connection.getresponse().read().decode())
+    except (OSError, http.client.HTTPException):
+        return {}
+    finally:
+        connection.close()
+
+
+def summed(text: str) -> dict[str, int]:
+    """OpenMetrics text -> name (with its type, if it has one) -> sum.
+
+    >>> summed('# TYPE a counter\\na{type="x",cache="1"} 2\\na{type="x",cache="2"} 3\\nb 1')
+    {'a x': 5, 'b': 1}
+    """
+    sums: dict[str, int] = {}
+    for line in _LINE.finditer(text):
+        kind = re.search(r'(?:^|,)(?:type|cache_type)="([^"]*)"', line["labels"] or "")
+        name = f"{line['name']} {kind[1]}" if kind else line["name"]
+        sums[name] = sums.get(name, 0) + round(float(line["value"]))
+    return sums
 
 
 def largest_class(cpu_ms: float, *, think_seconds: float, cores: int, load: float = 0.6) -> int:

@@ -125,7 +125,7 @@ def open_in_notebook(work_id: str, cell: str = "") -> None:
 
 def copy_settings(name: str, control: Controls) -> None:
     """The page's setting as JSON and as a link, to paste elsewhere."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in control.settings().items()}
+    values = control.settings()
     text = query(control.table, values)
     with st.popover("Copy settings", icon=":material/content_copy:", type="tertiary"):
         st.code(settings_json(name, values), language="json")

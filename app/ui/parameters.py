@@ -229,8 +229,8 @@ def checked(table: Table) -> Table:
 def problem(key: str, raw: Sequence[str], parameter: Parameter, shown: Any) -> str:
     """The sentence about a link whose text gave another value than it says; empty when all is well.
 
-        >>> problem("k", ["999"], Range(4, 1, 16, about="rank"), 4)
-        'k=999 in the link is outside 1..16; showing 4.'
+    >>> problem("k", ["999"], Range(4, 1, 16, about="rank"), 4)
+    'k=999 in the link is outside 1..16; showing 4.'
     """
     try:
         if parameter.read(raw) == shown:

@@ -58,7 +58,7 @@ def extract(source: Path, files: tuple[AssetFile, ...], into: Path) -> dict[Asse
 
 
 def write_checked(read: Callable[[int], bytes], file: AssetFile, target: Path) -> Path:
-    """Write what ``read`` gives to ``target`` through a ``.part`` file, counting and hashing on the way.
+    """Write what ``read`` gives to ``target`` by way of a ``.part`` file, counting and hashing.
 
     Raises:
         AssetCorrupt: more bytes, fewer bytes or another hash than recorded.

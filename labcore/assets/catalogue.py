@@ -107,7 +107,7 @@ def unsafe_reason(member: str) -> str | None:
         return "holds a backslash"
     if member.startswith("/"):
         return "is absolute"
-    if re.match(r"[A-Za-z]:", member):
+    if member[1:2] == ":":
         return "names a drive"
     if ".." in PurePosixPath(member).parts:
         return "leaves its folder"

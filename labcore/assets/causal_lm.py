@@ -102,8 +102,10 @@ def _resolve(source: str | Path, progress: Progress | None) -> str | Path:
             raise ValueError(f"the asset {source!r} is no language model; it has no .gguf file")
         return models[0]
     path = Path(source).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
+    if (path / "config.json").is_file() or (path.is_file() and path.suffix.lower() == ".gguf"):
         return path
+    if path.is_dir():
+        raise ValueError(f"{path} holds no config.json; give a model folder or a .gguf file")
     if path.exists():
         raise ValueError(f"{path} is no .gguf file; give a .gguf file or a model folder")
     if isinstance(source, str) and source.count("/") == 1 and not source.startswith(("/", ".")):

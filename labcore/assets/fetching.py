@@ -1,24 +1,22 @@
 """Fetching an asset: look where it may already be, else download, verify and keep it.
 
-Look-up order, file by file: the folder ``LAB_ASSETS`` (yours, never written to), the package if it
-is installed in this environment (read in place, not imported), the cache, the network. With
-``LAB_OFFLINE=1`` or ``offline=True`` the last one is left out.
+With ``LAB_OFFLINE=1`` or ``offline=True`` nothing is downloaded. The look-up order is that of
+``lookup``.
 """
 
 import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from labcore.assets import convert, store
 from labcore.assets.catalogue import Asset, AssetFile, registry
 from labcore.assets.errors import AssetCorrupt, AssetOffline, AssetSourceError, UnknownAsset
+from labcore.assets.lookup import State, look
 
 Progress = Callable[[int, int], None]
-State = Literal["ready", "missing", "corrupt"]
 
 
 class AssetPaths(Mapping[str, Path]):
@@ -43,13 +41,6 @@ class AssetPaths(Mapping[str, Path]):
     def root(self) -> Path:
         """The deepest folder that holds all the files."""
         return Path(os.path.commonpath([path.parent for path in self._files.values()]))
-
-
-@dataclass(frozen=True)
-class _Found:
-    state: State
-    path: Path
-    given: bool = False  # lies in LAB_ASSETS: the user's own, not ours to mend
 
 
 def fetch(
@@ -100,7 +91,7 @@ def status(name: str, *, assets: Mapping[str, Asset] | None = None) -> State:
     asset = find_asset(name, assets)
     if asset.convert is not None:
         return convert.state(asset)
-    states = {_look(asset, file).state for file in asset.files}
+    states = {look(asset, file).state for file in asset.files}
     for state in ("corrupt", "missing"):
         if state in states:
             return state  # type: ignore[return-value]
@@ -138,7 +129,7 @@ def is_offline(offline: bool | None) -> bool:
 
 def _row(asset: Asset, assets: Mapping[str, Asset] | None) -> dict[str, Any]:
     state = status(asset.name, assets=assets)
-    path = convert.target(asset) if asset.convert else _look(asset, asset.files[0]).path
+    path = convert.target(asset) if asset.convert else look(asset, asset.files[0]).path
     return {
         "name": asset.name,
         "size": asset.size,
@@ -158,7 +149,7 @@ def _ready(asset: Asset, *, rehash: bool = False) -> AssetPaths | None:
         return AssetPaths({asset.convert.save_as: convert.target(asset)})
     paths = {}
     for file in asset.files:
-        found = _look(asset, file, rehash=rehash)
+        found = look(asset, file, rehash=rehash)
         if found.state != "ready":
             return None
         paths[file.save_as] = found.path
@@ -178,7 +169,7 @@ def _produce(asset: Asset, no_network: bool, progress: Progress | None) -> Asset
 
 
 def _bring(asset: Asset, no_network: bool, progress: Progress | None) -> dict[str, Path]:
-    found = {file: _look(asset, file) for file in asset.files}
+    found = {file: look(asset, file) for file in asset.files}
     for file, here in found.items():
         if here.given and here.state == "corrupt":
             raise AssetCorrupt(
@@ -193,7 +184,7 @@ def _bring(asset: Asset, no_network: bool, progress: Progress | None) -> dict[st
         )
     if missing:
         _download(asset, missing, progress)
-    return {file.save_as: _look(asset, file).path for file in asset.files}
+    return {file.save_as: look(asset, file).path for file in asset.files}
 
 
 def _download(asset: Asset, missing: tuple[AssetFile, ...], progress: Progress | None) -> None:
@@ -207,6 +198,9 @@ def _download(asset: Asset, missing: tuple[AssetFile, ...], progress: Progress |
         registry={file.key: f"sha256:{file.sha256}" for file in missing},
         urls=urls,
     )
+    for file in missing:  # what pooch left there if it was killed
+        for stale in (store.assets_root() / file.key).parent.glob("tmp*"):
+            stale.unlink()
     with store.scratch(asset.name) as folder, _quiet(pooch.get_logger()):
         unpacked: dict[str, Path] = {}
 
@@ -239,53 +233,6 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _look(asset: Asset, file: AssetFile, *, rehash: bool = False) -> _Found:
-    """Where a file is, or where it would go."""
-    for path in _given(asset, file):
-        if path.is_file():
-            return _Found(_match(path, file, rehash), path, given=True)
-    installed = _installed(asset, file)
-    if installed is not None and _match(installed, file, rehash) == "ready":
-        return _Found("ready", installed)
-    cached = store.assets_root() / file.key
-    return _Found(_match(cached, file, rehash), cached)
-
-
-def _given(asset: Asset, file: AssetFile) -> tuple[Path, ...]:
-    folder = os.environ.get("LAB_ASSETS")
-    if not folder:
-        return ()
-    root = Path(folder).expanduser()
-    return (root / asset.name / file.save_as, root / file.save_as)
-
-
-def _installed(asset: Asset, file: AssetFile) -> Path | None:
-    if asset.kind != "pypi":
-        return None
-    import importlib.metadata
-
-    try:
-        package = importlib.metadata.distribution(asset.package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    if package.version != asset.version:
-        return None
-    for entry in package.files or ():
-        if str(entry).replace(os.sep, "/") == file.member:
-            return Path(str(entry.locate()))
-    return None
-
-
-def _match(path: Path, file: AssetFile, rehash: bool) -> State:
-    try:
-        if path.stat().st_size != file.bytes:
-            return "corrupt"
-        same = store.remembered_hash(path, rehash=rehash) == file.sha256
-    except (FileNotFoundError, NotADirectoryError):
-        return "missing"
-    return "ready" if same else "corrupt"
 
 
 def _fetch_alternative(asset: Asset, no_network: bool) -> AssetPaths:

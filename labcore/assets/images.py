@@ -1,7 +1,6 @@
 """MNIST and Fashion-MNIST as arrays."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,7 +8,6 @@ from jaxtyping import UInt8
 from labcore.assets.errors import AssetCorrupt
 from labcore.assets.fetching import fetch
 
-Split = Literal["train", "test"]
 Pictures = tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]
 FASHION_CLASSES = (
     "T-shirt",
@@ -26,7 +24,7 @@ FASHION_CLASSES = (
 _TEST_ROWS = 1000  # of each class; the package's files start with them
 
 
-def mnist(split: Split = "train") -> Pictures:
+def mnist(split: str = "train") -> Pictures:
     """The handwritten digits: 60 000 for training or 10 000 for testing, in the original order.
 
     Returns:
@@ -42,7 +40,7 @@ def mnist(split: Split = "train") -> Pictures:
     return images, _idx(paths[f"{prefix}-labels-idx1-ubyte"])
 
 
-def fashion_mnist(split: Split = "train") -> Pictures:
+def fashion_mnist(split: str = "train") -> Pictures:
     """The pictures of clothing: 60 000 for training or 10 000 for testing.
 
     The package keeps one file a class: a block of 1000 rows, then one of 6000 (in class 0 an empty

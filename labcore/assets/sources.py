@@ -5,6 +5,7 @@ just work, and their own caches make a second attempt cheap. A package is never 
 of its code runs: it is an archive to us.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -154,28 +155,19 @@ def _run(command: list[str], into: Path, watch: Callable[[], None]) -> Outcome:
     (into / "tmp").mkdir()
     # The client's temporary files land where we can see them grow and where a crash is cleaned up.
     places = {name: str(into / "tmp") for name in ("TMPDIR", "TEMP", "TMP")}
-    out, err = into / "stdout.txt", into / "stderr.txt"
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=to_out, stderr=to_err, env=os.environ | places
-        )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=os.environ | places
+    ) as process:
         try:
-            while not _ended(process):
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    out, err = process.communicate(timeout=_POLL_SECONDS)
+                    return Outcome(process.returncode, _text(out), _text(err))
                 watch()
         except BaseException:
             process.kill()
-            process.wait()
             raise
-    return Outcome(process.returncode, _read(out), _read(err))
-
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the client is done, after a short wait for it."""
-    try:
-        process.wait(timeout=_POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _watch(asset: Asset, into: Path, progress: Progress | None) -> Callable[[], None]:
@@ -282,5 +274,5 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else ""
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="replace")

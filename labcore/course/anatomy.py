@@ -18,7 +18,7 @@ PROSE_WORDS = 120
 CODE_LINES = 25
 NOTEBOOK_ID = re.compile(r"\b(B\d\d|BA|BB|P\d\d)\b")
 MATH = re.compile(r"\$\$.+?\$\$|\$[^$\n]+?\$", re.DOTALL)
-EQUALITY = re.compile(r"\bassert\b|allclose|assert_close|array_equal|torch\.equal")
+EQUALITY = re.compile(r"\bassert\b|\bclose\(|allclose|assert_close|array_equal|torch\.equal")
 
 Problem = tuple[int, str]
 

@@ -50,7 +50,7 @@ def build(
     if wanted == present:
         return ""
     if not check:
-        _write(out, wanted)
+        write_text(out, wanted)
     lines = (present.splitlines(), wanted.splitlines())
     return "\n".join(difflib.unified_diff(*lines, str(out), f"from {src}", lineterm="", n=1))
 
@@ -121,7 +121,8 @@ def _folded(source: Source, cell: Cell, name: str) -> str:
     return f"<details>\n<summary>{level}</summary>\n\n{text}\n\n</details>"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(text, encoding="utf-8", newline="\n")

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
+Array = Shaped[np.ndarray, "..."]
 KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats", "c": "complex numbers"}
 
 
@@ -117,7 +119,7 @@ def brief(value: object, limit: int = 90) -> str:
     return text[:limit] + " ..."
 
 
-def as_array(value: Any, what: str) -> np.ndarray[Any, Any]:
+def as_array(value: Any, what: str) -> Array:
     """A number, nested list, numpy array or torch tensor as a numpy array of numbers.
 
     Raises:
@@ -166,7 +168,7 @@ def _close_sequence(actual: Any, expected: Any, what: str, tolerance: Tolerance)
     if (
         not hasattr(actual, "__len__")
         or isinstance(actual, str | Mapping)
-        or np.shape(actual) == ()
+        or getattr(actual, "shape", None) == ()
     ):
         fail(f"{what}: a sequence is wanted", f"{len(expected)} items", brief(actual))
     if len(actual) != len(expected):
@@ -181,16 +183,14 @@ def _close_numbers(actual: Any, expected: Any, what: str, tolerance: Tolerance) 
     if got.shape != want.shape:
         fail(f"{what}: wrong shape", want.shape, got.shape)
     _same_kind(got, want, what, tolerance)
-    lost = np.isfinite(want) & ~np.isfinite(got)
+    lost = np.asarray(np.isfinite(want) & ~np.isfinite(got))
     if lost.any():
         where = _first(lost)
         fail(f"{what}: not a finite number{_place(where)}", want[where], got[where])
     _same_values(got, want, what, tolerance)
 
 
-def _same_kind(
-    got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], what: str, tolerance: Tolerance
-) -> None:
+def _same_kind(got: Array, want: Array, what: str, tolerance: Tolerance) -> None:
     kinds = (got.dtype.kind.replace("u", "i"), want.dtype.kind.replace("u", "i"))
     # whole numbers may stand for floats, and a float such as 3.0 for one whole number
     agree = kinds[0] == kinds[1] or kinds == ("i", "f") or (kinds == ("f", "i") and got.ndim == 0)
@@ -201,19 +201,17 @@ def _same_kind(
         fail(f"{what}: too little precision", f"dtype {want.dtype}", f"dtype {got.dtype}")
 
 
-def _same_values(
-    got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], what: str, tolerance: Tolerance
-) -> None:
+def _same_values(got: Array, want: Array, what: str, tolerance: Tolerance) -> None:
     rtol, atol = tolerance.rtol, tolerance.atol
     single = min(got.dtype.itemsize, want.dtype.itemsize) <= 4 and got.dtype.kind == "f"
     if single and rtol + atol > 0:
         rtol, atol = max(rtol, 1e-5), max(atol, 1e-6)
     if got.dtype.kind == "b":
-        differs = got != want
+        differs = np.asarray(got != want)
     else:
         wide = np.complex128 if got.dtype.kind == "c" else np.float64
         got, want = got.astype(wide), want.astype(wide)
-        differs = ~np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True)
+        differs = np.asarray(~np.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True))
     if not differs.any():
         return
     where = _first(differs)
@@ -225,7 +223,7 @@ def _same_values(
     fail(f"{what}: the value{_place(where)} differs", want[where], got[where], note)
 
 
-def _first(mask: np.ndarray[Any, Any]) -> tuple[int, ...]:
+def _first(mask: Array) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(mask)[0])
 
 

@@ -49,7 +49,8 @@ class Run:
         seconds: Wall time, with the start of the kernel.
         cpu_seconds: CPU time of the kernel and what it started; 0 where the system does not say.
         outputs: What each code cell left, by cell id; figures inside widgets are listed with them.
-        widget_errors: ``(cell id, error)`` of each; only a run with ``strict=False`` comes back with any.
+        widget_errors: ``(cell id, error)`` of each; a run comes back with any only when it is not
+            strict.
         missing_plots: Ids of cells that show a figure and left none; likewise.
         printed: All text on standard output.
     """
@@ -111,6 +112,7 @@ class _Attempt:
             timeout=self.timeout,
             startup_timeout=START_SECONDS,
             shutdown_kernel="immediate",
+            extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": str(self.path.parent)}},
             on_cell_execute=self._begin,
             on_cell_executed=self._end,
@@ -197,7 +199,7 @@ def _children_seconds() -> float:
     return used.children_user + used.children_system
 
 
-def _flat(outputs: list[Any], widgets: Mapping[str, Any]) -> Iterator[Any]:
+def _flat(outputs: Iterable[Any], widgets: Mapping[str, Any]) -> Iterator[Any]:
     """A cell's outputs, those inside its widgets after the widget that holds them."""
     for output in outputs:
         yield output

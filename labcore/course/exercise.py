@@ -75,7 +75,7 @@ def draw_cases(exercise: Exercise, fresh: int | None) -> list[Drawn]:
     return cases
 
 
-def _as_drawn(case: Case, label: str) -> Drawn:
+def _as_drawn(case: Any, label: str) -> Drawn:
     if isinstance(case, Mapping):
         return Drawn((), dict(case), label)
     if isinstance(case, tuple):

@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 
 from labcore.course import executing, pages
+from labcore.course.building import write_text
 from labcore.course.pages import page
 
 HERE = Path(__file__).parent
@@ -77,11 +78,11 @@ def export(
     for entry in entries:
         run = executing.execute(entry.path, timeout=timeout, static=True)
         target = out / entry.address
-        _write(target, _page(entry, entries, run, repository))
+        write_text(target, _page(entry, entries, run, repository))
         written.append(target)
         if on_page:
             on_page(target)
-    _write(out / "index.html", _index(entries))
+    write_text(out / "index.html", _index(entries))
     return [*written, out / "index.html"]
 
 
@@ -127,7 +128,7 @@ def _index(entries: list[_Entry]) -> str:
 def _row(entry: _Entry) -> str:
     about = entry.about
     times = f"{about.get('reading', 0)} min to read, {about.get('exercises', 0)} min of exercises"
-    goals = "; ".join(map(str, about.get("goals", ())))
+    goals = "; ".join(str(goal).rstrip(".") for goal in about.get("goals", ()))
     return (
         f'<li><a href="{entry.address}">{html.escape(entry.title)}</a>'
         f'<span class="about">{html.escape(goals)}</span>'
@@ -139,13 +140,6 @@ def _write_assets(folder: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     style = (HERE / "page.css").read_text(encoding="utf-8") + pages.code_style()
-    _write(folder / "page.css", style)
-    _write(folder / "page.js", (HERE / "page.js").read_text(encoding="utf-8"))
-    _write(folder / "plotly.min.js", get_plotlyjs())
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8", newline="\n")
-    fresh.replace(path)
+    write_text(folder / "page.css", style)
+    write_text(folder / "page.js", (HERE / "page.js").read_text(encoding="utf-8"))
+    write_text(folder / "plotly.min.js", get_plotlyjs())

@@ -237,5 +237,5 @@ def _heading(text: str, row: float, colour: str) -> dict[str, object]:
         "text": text,
         "showarrow": False,
         "xanchor": "left",
-        "font": {"size": 20, "color": colour},
+        "font": {"size": 21, "color": colour, "family": "Source Serif, Georgia, serif"},
     }

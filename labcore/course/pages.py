@@ -130,10 +130,24 @@ def mathml(latex: str, *, block: bool) -> str:
     """
     from latex2mathml.converter import convert
 
+    # two things that the converter knows by other names only
+    text = re.sub(r"\\(begin|end)\{(?:aligned|split)\}", r"\\\1{align*}", latex.strip())
+    text = re.sub(r"\\arg(?![A-Za-z])", r"\\operatorname{arg}", text)
     try:
-        return str(convert(latex.strip(), display="block" if block else "inline"))
+        if _braces(text):
+            raise ValueError("unbalanced braces")
+        found = str(convert(text, display="block" if block else "inline"))
+        if left := re.search(r"<m[ino]>(\\[A-Za-z]+|&)</m[ino]>", found):
+            raise ValueError(f"{left[1]} is not understood")
     except Exception as error:  # the converter has no common base for its errors
-        raise PageError(f"equation cannot be converted ({type(error).__name__}): {latex}") from None
+        why = f"{type(error).__name__} {error}".strip()
+        raise PageError(f"equation cannot be converted ({why}): {latex}") from None
+    return found
+
+
+def _braces(latex: str) -> int:
+    plain = re.sub(r"\\.", "", latex)
+    return plain.count("{") - plain.count("}")
 
 
 def _writer(addresses: Mapping[str, str]) -> Any:
@@ -155,7 +169,9 @@ def _writer(addresses: Mapping[str, str]) -> Any:
 
         def link(self, text: str, url: str, title: str | None = None) -> str:
             plain = re.sub(r"</?a\b[^>]*>", "", text)
-            return str(super().link(plain, re.sub(r"\.ipynb(?=$|#)", ".html", url), title))
+            other = re.search(r"([A-Z0-9]+)_\w+\.ipynb$", url)
+            where = addresses.get(other[1]) if other else url  # a page that is not here: no link
+            return str(super().link(plain, where, title)) if where else plain
 
     def _linked(found: re.Match[str]) -> str:
         where = addresses.get(found[0])

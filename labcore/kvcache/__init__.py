@@ -4,7 +4,7 @@
 Simone Scardapane, Pasquale Minervini, EMNLP 2024, arXiv 2406.11430.
 
 Read :mod:`.norms` (the rule), :mod:`.attention_loss` (why it should work), :mod:`.cache` (the
-method in a model), :mod:`.store` (why it is fast), :mod:`.scores` (what it is compared with) and
+method in a model), :mod:`.slots` (why it is fast), :mod:`.scores` (what it is compared with) and
 :mod:`.evaluate` (what it loses). A name loads when it is first used: drawing needs no torch.
 """
 
@@ -17,14 +17,14 @@ _HOMES = {
     "relative_alr spearman",
     "cache": "KeyNormCache NormCache fork",
     "compression": "Policy compress",
-    "evaluate": "answer_hits continuation_nll exact_match prefill stream_nll",
+    "evaluate": "answer_hits check_restart continuation_nll exact_match prefill stream_nll",
     "maps": "head_map norm_health",
     "norms": "key_norms n_keep overall_kept select",
     "profile": "AttentionProfile profile_attention",
     "prompts": "Prompt needle_prompt passkey_prompt",
     "retrieval": "retrieval_grid retrieval_rows",
     "scores": "SCORES LayerState Score special_mask",
-    "store": "rolling_reference",
+    "slots": "rolling_reference",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)  # noqa: PLE0605

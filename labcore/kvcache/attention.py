@@ -13,7 +13,7 @@ Like every cache of this package, the function sees no padding: :func:`check_no_
 """
 
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ NAME = "labcore"
 _NOT_OFFERED = ("softcap", "s_aux", "position_bias")  # other models' extras that change the result
 
 
+@runtime_checkable
 class Collector(Protocol):
     """Watches the attention of one forward pass, handed over as ``collector=``."""
 

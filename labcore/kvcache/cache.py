@@ -12,7 +12,7 @@ A pair takes part in the step that creates it; dropping follows attention.
 import copy
 import warnings
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int
@@ -22,9 +22,10 @@ from transformers.cache_utils import DynamicLayer
 
 from labcore.kvcache.attention import NAME
 from labcore.kvcache.norms import check_guards, check_layers, key_norms
+from labcore.kvcache.pairs import Rule, make_rule
 from labcore.kvcache.schedule import Schedule, When, make_schedule
 from labcore.kvcache.scores import Score, get_score
-from labcore.kvcache.store import PairStore, Rule
+from labcore.kvcache.store import PairStore, SlotTables
 
 
 class KeyNormLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -33,10 +34,18 @@ class KeyNormLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     is_sliding = False
     is_croppable = False
 
-    def __init__(self, rule: Rule | None, schedule: Schedule, *, record: bool = False) -> None:
+    def __init__(
+        self,
+        rule: Rule | None,
+        schedule: Schedule,
+        *,
+        tables: SlotTables | None = None,
+        record: bool = False,
+    ) -> None:
         super().__init__()
         self.schedule = schedule
-        self.pairs = PairStore(rule, slots=schedule.slots if rule else None, record=record)
+        slots = schedule.slots if rule else None
+        self.pairs = PairStore(rule, slots=slots, tables=tables, record=record)
         self._started = False
 
     @classmethod
@@ -156,7 +165,7 @@ class KeyNormCache(Cache):
         schedule = make_schedule(keep_ratio, budget, prune_to, when)
         if recent is None:
             recent = 0 if budget is None else min(32, budget // 4)
-        rule = _rule(get_score(score), sinks, recent, generator)
+        rule = make_rule(get_score(score), sinks, recent, generator)
         if schedule.prune_to is not None:
             check_guards(rule.sinks, rule.recent, schedule.prune_to)
         self.config = config
@@ -176,8 +185,9 @@ class KeyNormCache(Cache):
             ValueError: The layers hold different lengths, which one shared mask cannot fit.
         """
         lengths = {layer.get_mask_sizes(query_length)[0] for layer in self._own()}
-        one_token_suffices = self._implementation() != "eager"
-        if len(lengths) > 1 and not (query_length == 1 and one_token_suffices):
+        text = None if self.config is None else self.config.get_text_config(decoder=True)
+        masks_one_token = getattr(text, "_attn_implementation", None) == "eager"
+        if len(lengths) > 1 and (query_length > 1 or masks_one_token):
             raise ValueError(
                 f"layers hold different lengths; load the model with attn={NAME!r} or use "
                 "skip_layers=()"
@@ -187,9 +197,12 @@ class KeyNormCache(Cache):
     def nbytes(self) -> int:
         """Bytes of the stored keys and values: Σ over layers of 2 · B · G · n · d · itemsize.
 
-        Positions and scores cost 12 bytes a pair and head on top; buffers may hold some more room.
+        A position costs 8 bytes a pair and head on top, a score of a rolling cache 8 more; room for
+        new pairs is not counted.
         """
-        return sum(_nbytes(layer) for layer in self.layers)
+        others = [getattr(x, "keys", None) for x in self.layers if not isinstance(x, KeyNormLayer)]
+        rest = sum(2 * keys.numel() * keys.element_size() for keys in others if keys is not None)
+        return sum(layer.pairs.nbytes for layer in self._own()) + rest
 
     def kept_fraction(self) -> float:
         """Stored pairs over tokens seen, in all full-attention layers, skipped ones included."""
@@ -233,15 +246,8 @@ class KeyNormCache(Cache):
         check_layers((index,), len(self.layers))
         layer = self.layers[index]
         if not isinstance(layer, KeyNormLayer):
-            raise ValueError(
-                f"layer {index} ({layer}) is not full attention and holds no pairs here"
-            )
+            raise ValueError(f"layer {index} ({layer}) is not full attention: no pairs here")
         return layer
-
-    def _implementation(self) -> str | None:
-        if self.config is None:
-            return None
-        return cast(str, self.config.get_text_config(decoder=True)._attn_implementation)
 
 
 NormCache = KeyNormCache  # the name under which compress returns one, with when="manual"
@@ -262,56 +268,32 @@ def make_layers(
     """
     layers = DynamicCache(config=config).layers
     check_layers(skip_layers, len(layers))
-    _warn_about(layers)
-    return [
-        KeyNormLayer(None if index in skip_layers else rule, schedule, record=record)
-        if type(layer) is DynamicLayer
-        else layer
-        for index, layer in enumerate(layers)
-    ]
+    shared, passed_through = SlotTables(), []
+    for index, layer in enumerate(layers):
+        if type(layer) is DynamicLayer:
+            own = None if index in skip_layers else rule
+            layers[index] = KeyNormLayer(own, schedule, tables=shared, record=record)
+        else:
+            passed_through.append(f"{index} ({layer})")
+    if passed_through:
+        names = ", ".join(passed_through)
+        warnings.warn(f"layers {names} are not full attention: left as they are", stacklevel=3)
+    return layers
 
 
 def fork(cache: Cache) -> Cache:
     """A second cache in the same state; what happens to one does not show in the other."""
-    twin = copy.copy(cache)
-    twin.layers = [fork_layer(layer) for layer in cache.layers]
+    twin, tables = copy.copy(cache), SlotTables()
+    twin.layers = [fork_layer(layer, tables) for layer in cache.layers]
     return twin
 
 
-def fork_layer(layer: Any) -> Any:
+def fork_layer(layer: Any, tables: SlotTables) -> Any:
     """A copy of a cache layer, on which later changes to the original have no effect.
 
     The library's own layers never write to tensors that they hold, so theirs may be shared.
     """
     twin = copy.copy(layer)
     if isinstance(layer, KeyNormLayer):
-        twin.pairs = layer.pairs.fork()
+        twin.pairs = layer.pairs.fork(tables)
     return twin
-
-
-def _rule(score: Score, sinks: int, recent: int, generator: torch.Generator | None) -> Rule:
-    seeded = score.needs == "generator" and generator is not None
-    if score.needs is not None and not seeded:
-        raise score.lacking()
-    sinks, recent = score.guards(sinks, recent)
-    return Rule(score, score.static, sinks, recent, generator)
-
-
-def _warn_about(layers: list[Any]) -> None:
-    others = [
-        f"{index} ({type(layer).__name__})"
-        for index, layer in enumerate(layers)
-        if type(layer) is not DynamicLayer
-    ]
-    if others:
-        warnings.warn(
-            f"layers {', '.join(others)} are not full attention and are left as they are",
-            stacklevel=3,
-        )
-
-
-def _nbytes(layer: Any) -> int:
-    if isinstance(layer, KeyNormLayer):
-        return layer.pairs.nbytes
-    keys = getattr(layer, "keys", None)
-    return 0 if keys is None else 2 * keys.numel() * keys.element_size()

@@ -12,11 +12,11 @@ from transformers.cache_utils import DynamicLayer
 
 from labcore.kvcache.cache import KeyNormCache, KeyNormLayer, fork_layer
 from labcore.kvcache.norms import check_keep_ratio, check_layers, n_keep, select
-from labcore.kvcache.pairs import Pairs
+from labcore.kvcache.pairs import Pairs, Rule
 from labcore.kvcache.profile import AttentionProfile
 from labcore.kvcache.schedule import Schedule
 from labcore.kvcache.scores import LayerState, Score, get_score
-from labcore.kvcache.store import PairStore, Rule
+from labcore.kvcache.store import PairStore
 
 
 def compress(
@@ -64,7 +64,7 @@ def compress(
     for index, layer in enumerate(cache.layers):
         store = _store_of(layer, None if index in skip_layers else rule)
         if store is None:
-            layers.append(fork_layer(layer))
+            layers.append(fork_layer(layer, {}))
             continue
         if store.rule is not None:
             observed = _observed(profile, index) | {"special": special, "generator": generator}
@@ -93,7 +93,12 @@ class Policy:
         return torch.Generator().manual_seed(self.seed)
 
     def compress(
-        self, source: AttentionProfile | Cache, *, keep_ratio: float, skip_layers: Collection[int]
+        self,
+        source: AttentionProfile | Cache,
+        *,
+        keep_ratio: float,
+        skip_layers: Collection[int] = (),
+        special: Bool[Tensor, "b n"] | None = None,
     ) -> KeyNormCache:
         """A compressed copy of a filled cache by this policy (:func:`compress`)."""
         return compress(
@@ -103,6 +108,7 @@ class Policy:
             skip_layers=skip_layers,
             sinks=self.sinks,
             recent=self.recent,
+            special=special,
             generator=self.generator(),
         )
 

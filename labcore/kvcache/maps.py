@@ -26,8 +26,8 @@ def head_map(
 
     The attention losses average over the profile's last queries, each over the keys before it;
     ``relative_alr`` as a ratio of sums. The correlations are between minus the norm (or the
-    position) of the keys before the window and the window's mean attention on them. Query head h is paired with key head ⌊h·G/H⌋; the
-    published routine assumes as many key heads as query heads.
+    position) of the keys before the window and the window's mean attention on them. Query head h
+    is paired with key head ⌊h·G/H⌋; the published routine assumes as many key heads as query heads.
 
     Args:
         profile: Made with ``rows=True`` for the attention losses.

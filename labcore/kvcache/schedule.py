@@ -28,7 +28,7 @@ class Schedule:
     @property
     def slots(self) -> int | None:
         """Pairs that the buffers of a rolling cache must hold, the newest included."""
-        if self.budget is None:
+        if self.budget is None or self.when == "manual":
             return None
         return self.budget + (self.prune_to == self.budget)
 

@@ -9,22 +9,22 @@ A score is *static* when a pair's value never changes and needs only the pair it
 cache then computes it once, when the pair arrives.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labcore.kvcache.norms import key_norms
+from labcore.kvcache.norms import check_guards, key_norms
 
 POOL = 5  # SnapKV's smoothing width
 
 
-@dataclass(frozen=True)
-class LayerState:
+class LayerState(NamedTuple):
     """What a score may look at, for one layer.
 
     Attributes:
@@ -105,7 +105,12 @@ class Score:
         return ValueError(f"score {self.name!r} needs {_LACKS.get(self.needs or '', 'nothing')}")
 
     def guards(self, sinks: Any, recent: Any, window: int = 0) -> tuple[Any, Any]:
-        """The asked guards, widened to what the rule keeps by definition."""
+        """The asked guards, widened to what the rule keeps by definition.
+
+        Raises:
+            ValueError: A negative guard.
+        """
+        check_guards(sinks, recent, sys.maxsize)
         forced = max(self.recent, window if self.keeps_window else 0)
         return _at_least(sinks, self.sinks), _at_least(recent, forced)
 

@@ -1,62 +1,32 @@
-"""How a pair leaves: slots for a rolling cache, growing buffers otherwise, and a plain reference.
-
-Attention does not care in which order pairs are stored, so a rolling cache need not keep them in
-order. :class:`PairStore` holds ``budget + 1`` slots. A step writes the new pair over the slot that
-was given up last time, attends to the whole buffer, and then picks the next slot to give up: the
-lowest score, and of equal scores the newest position. Nothing is concatenated, sorted or gathered,
-so that a step moves O(C + d) numbers a head instead of O(C·d).
+"""What one layer keeps: buffers that grow, or the slots of a rolling cache.
 
 A cache that only grows (after one prune, or in a layer that is left whole) makes room for 256 pairs
-at a time instead of copying everything for each token.
-
-:func:`rolling_reference` is the rolling rule from an explicit list of pairs; tests hold them equal.
+at a time instead of copying everything for each token. A rolling cache whose slots are full takes a
+seat in a :class:`labcore.kvcache.slots.SlotTable`, where a pair leaves with each new one.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labcore.kvcache.norms import Guard, select
-from labcore.kvcache.pairs import Pairs
-from labcore.kvcache.scores import LayerState
+from labcore.kvcache.norms import select
+from labcore.kvcache.pairs import Pairs, Rule
+from labcore.kvcache.slots import Seat, SlotTable, check_finite
 
 ROOM = 256  # pairs of room made when a growing buffer is full
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What decides which pairs stay.
-
-    Attributes:
-        score: From a :class:`LayerState` to ``(b, g, n)``, higher is kept.
-        static: Whether a pair's score depends on that pair alone and never changes.
-        sinks: Positions below this number always stay.
-        recent: This many of the newest pairs always stay; one number, or one a row ``(b, 1, 1)``.
-        generator: Source of randomness for the score.
-    """
-
-    score: Callable[[LayerState], Tensor]
-    static: bool
-    sinks: Guard = 0
-    recent: Guard = 0
-    generator: torch.Generator | None = None
-
-    def scores(self, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor:
-        """Scores of these pairs, with the sinks lifted to infinity."""
-        state = LayerState(keys, values, positions, generator=self.generator)
-        return self.score(state).masked_fill(positions < self.sinks, math.inf)
+SlotTables = dict[Hashable, SlotTable]  # one for each device and shape of key and value
 
 
 class PairStore:
-    """What one layer keeps, and how many tokens it has seen.
+    """The pairs of one layer, and how many tokens it has seen.
 
     Args:
         rule: What decides which pairs stay; None keeps everything.
-        slots: Size of the buffers of a rolling cache; None lets them grow.
+        slots: Size of the buffers of a rolling cache, from which one pair leaves with each new one
+            when they are full; None lets them grow.
+        tables: Shared by the layers of a cache, whose heads choose together.
         record: Keep the history of every pair, for :meth:`dropped_at`.
 
     Attributes:
@@ -64,18 +34,26 @@ class PairStore:
     """
 
     def __init__(
-        self, rule: Rule | None = None, *, slots: int | None = None, record: bool = False
+        self,
+        rule: Rule | None = None,
+        *,
+        slots: int | None = None,
+        tables: SlotTables | None = None,
+        record: bool = False,
     ) -> None:
         self.rule, self.slots, self.record = rule, slots, record
+        self.tables: SlotTables = {} if tables is None else tables
+        self._seat: Seat | None = None
         self.clear()
 
     def clear(self) -> None:
         """Forget every pair."""
+        if self._seat is not None:
+            self._seat.table.dismiss()
         self.seen = 0
         self._buffers: Pairs | None = None
-        self._filled = 0  # slots in use, counted from the start of the buffers
-        self._free: Tensor | None = None  # the slot that each head gave up (b, g, 1)
-        self._ascending = True
+        self._filled = 0  # pairs from the start of the buffers, in ascending position; or slots
+        self._seat = None
         self._dropped_at: Tensor | None = None
 
     @classmethod
@@ -86,12 +64,12 @@ class PairStore:
         moves the store to buffers of its own.
         """
         store = cls(rule)
-        store._buffers, store._filled, store.seen = pairs, pairs.keys.shape[2], seen
+        store._buffers, store._filled, store.seen = pairs, pairs.size, seen
         return store
 
-    def fork(self) -> "PairStore":
+    def fork(self, tables: SlotTables | None = None) -> "PairStore":
         """A second store with the same pairs and rule, on which later changes have no effect."""
-        twin = PairStore(self.rule, slots=self.slots, record=self.record)
+        twin = PairStore(self.rule, slots=self.slots, tables=tables, record=self.record)
         if self._buffers is not None:
             # A growing store never writes to pairs that it holds, so these may be shared.
             pairs = self.ordered()
@@ -102,11 +80,19 @@ class PairStore:
     @property
     def stored(self) -> int:
         """Pairs held for every row and head."""
-        return self._filled - (self._free is not None)
+        return self._filled - (self._seat is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored keys and values; room and the free slot not counted."""
+        if self._buffers is None:
+            return 0
+        parts = (self._buffers.keys, self._buffers.values)
+        return sum(part[:, :, : self.stored].numel() * part.element_size() for part in parts)
 
     def add(
-        self, keys: Float[Tensor, "b g q d"], values: Float[Tensor, "b g q d"]
-    ) -> tuple[Float[Tensor, "b g n d"], Float[Tensor, "b g n d"]]:
+        self, keys: Float[Tensor, "b g q d"], values: Float[Tensor, "b g q e"]
+    ) -> tuple[Float[Tensor, "b g n d"], Float[Tensor, "b g n e"]]:
         """Store new pairs; returns all pairs that this step attends to, in no particular order.
 
         What is returned stays intact when pairs are dropped right afterwards.
@@ -116,19 +102,20 @@ class PairStore:
                 finite, or keys that require a gradient.
         """
         self._check(keys)
-        b, g, q, _ = keys.shape
-        positions = torch.arange(self.seen, self.seen + q, device=keys.device).expand(b, g, q)
-        new = Pairs(keys, values, positions, self._scores_on_arrival(keys, values, positions))
-        if self._free is not None and q == 1:
-            self._held().put(self._free, new)
-            self._free = None
+        if self._seat is not None and self._seat.open and keys.shape[2] == 1:
+            pairs = self._held()
+            slot = self._seat.free()
+            pairs.keys.scatter_(2, slot, keys)
+            pairs.values.scatter_(2, _fitted(slot, values), values)
+            self._seat.arrive(keys, values)
         else:
-            self._append(new)
-        self.seen += q
+            check_finite(keys, self.seen)
+            self._append(keys, values)
+            pairs = self._held().first(self._filled)
+        self.seen += keys.shape[2]
         if self.record:
-            self._dropped_at = _joined(self._dropped_at, torch.full_like(positions, -1))
-        held, n = self._held(), self._filled
-        return held.keys[:, :, :n], held.values[:, :, :n]
+            self._extend_history(keys)
+        return pairs.keys, pairs.values
 
     def keep(self, k: int) -> None:
         """Drop all but the best ``k`` pairs of every row and head; nothing if no more are stored.
@@ -138,47 +125,34 @@ class PairStore:
         """
         if self.rule is None or k >= self.stored:
             return
-        buffers = self._held()
-        if (
-            buffers.scores is not None
-            and self._free is None
-            and k + 1 == self._filled == self.slots
-        ):
-            self._free = self._victim(buffers.positions, buffers.scores, self.rule.recent)
-            self._ascending = False
-            self._note(buffers.positions.gather(2, self._free))
+        buffers, rule = self._held(), self.rule
+        if buffers.scores is not None and k + 1 == self._filled == self.slots:
+            table = self._table(buffers, rule)
+            note = self._note if self.record else None
+            features = buffers.keys.shape[-1]
+            self._seat = table.enter(buffers.positions, buffers.scores, features, note)
             return
-        pairs, rule = self.ordered(), self.rule
+        pairs = self.ordered()
         scores = rule.scores(*pairs[:3]) if pairs.scores is None else pairs.scores
         index = select(scores, k, positions=pairs.positions, sinks=rule.sinks, recent=rule.recent)
-        dropped = torch.ones_like(pairs.positions, dtype=torch.bool).scatter_(2, index, False)
-        self._note(pairs.positions[dropped].view(*index.shape[:2], -1))
+        if self.record:
+            dropped = torch.ones_like(pairs.positions, dtype=torch.bool).scatter_(2, index, False)
+            self._note(pairs.positions[dropped].view(*index.shape[:2], -1))
         self._load(pairs.take(index))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored keys and values; free slots and room not counted."""
-        if self._buffers is None:
-            return 0
-        keys = self._buffers.keys
-        return 2 * keys[:, :, : self.stored].numel() * keys.element_size()
-
-    def positions(self) -> Int[Tensor, "b g n"]:
-        """Original positions of the stored pairs, ascending."""
-        positions = self._held().positions[..., : self._filled]
-        if self._free is not None:
-            positions = positions.scatter(2, self._free, self.seen)  # sorts behind all others
-        return positions.sort(dim=-1).values[..., : self.stored]
 
     def ordered(self) -> Pairs:
         """The stored pairs, oldest first."""
-        buffers = self._held().first(self._filled)
-        if self._ascending:
-            return buffers
-        positions = buffers.positions
-        if self._free is not None:
-            positions = positions.scatter(2, self._free, self.seen)  # sorts behind all others
-        return buffers.take(positions.argsort(dim=-1)[..., : self.stored])
+        if self._seat is None:
+            return self._held().first(self._filled)
+        positions = self._seated_positions(self._seat)
+        held = self._held()._replace(positions=self._seat.positions, scores=self._seat.scores)
+        return held.take(positions.argsort(dim=2)[..., : self.stored])
+
+    def positions(self) -> Int[Tensor, "b g n"]:
+        """Original positions of the stored pairs, ascending."""
+        if self._seat is None:
+            return self._held().positions[..., : self._filled]
+        return self._seated_positions(self._seat).sort(dim=2).values[..., : self.stored]
 
     def dropped_at(self) -> Int[Tensor, "b g t"]:
         """For every token seen: how many had been seen when its pair was dropped; -1 if it stays.
@@ -188,6 +162,8 @@ class PairStore:
         """
         if self._dropped_at is None:
             raise ValueError("no history: make the cache with record=True, then run the model")
+        if self._seat is not None:
+            self._seat.free()  # the last choice may not have been made yet
         return self._dropped_at
 
     def select_rows(self, index: Int[Tensor, " rows"]) -> None:
@@ -196,42 +172,53 @@ class PairStore:
         def rows(part: Tensor) -> Tensor:
             return part.index_select(0, index.to(part.device))
 
-        self._buffers = None if self._buffers is None else self._buffers.map(rows)
-        self._free = None if self._free is None else rows(self._free)
+        self._leave()
+        if self._buffers is not None:
+            self._buffers = self._buffers.first(self._filled).map(rows)
         self._dropped_at = None if self._dropped_at is None else rows(self._dropped_at)
 
-    def _scores_on_arrival(self, keys: Tensor, values: Tensor, positions: Tensor) -> Tensor | None:
-        """Scores of new pairs, where a rolling cache can hold on to them."""
-        if self.rule is None or not self.rule.static or self.slots is None:
-            return None
-        return self.rule.scores(keys, values, positions)
-
-    def _victim(self, positions: Tensor, scores: Tensor, recent: Guard) -> Int[Tensor, "b g 1"]:
-        """The slot to give up: the lowest score outside ``recent``, the newest of equal ones."""
-        if isinstance(recent, Tensor) or recent > 0:
-            scores = torch.where(positions < self.seen - recent, scores, math.inf)
-        lowest = scores.amin(dim=-1, keepdim=True)
-        return torch.where(scores == lowest, positions, -1).argmax(dim=-1, keepdim=True)
-
-    def _append(self, new: Pairs) -> None:
-        if self._free is not None:
-            self._load(self.ordered())
-        need = self._filled + new.keys.shape[2]
-        room = 0 if self._buffers is None else ROOM  # a prompt fits exactly
+    def _append(self, keys: Tensor, values: Tensor) -> None:
+        self._leave()
+        b, g, q, _ = keys.shape
+        positions = torch.arange(self.seen, self.seen + q, device=keys.device).expand(b, g, q)
+        scores = None
+        if self.rule is not None and self.rule.static and self.slots is not None:
+            scores = self.rule.scores(keys, values, positions)  # once, for as long as it is stored
+        new = Pairs(keys, values, positions, scores)
         buffers = new.first(0) if self._buffers is None else self._buffers
-        if need > buffers.keys.shape[2]:
+        need = self._filled + q
+        if need > buffers.size:
+            room = 0 if self._buffers is None else ROOM  # a prompt fits exactly
             size = self.slots if self.slots is not None and need <= self.slots else need + room
             buffers = buffers.first(self._filled).with_room(size)
-        for part, fresh in zip(buffers, new, strict=True):
-            if part is not None and fresh is not None:
-                part[:, :, self._filled : need] = fresh
+        buffers.write(self._filled, new)
         self._buffers, self._filled = buffers, need
 
     def _load(self, pairs: Pairs) -> None:
         """Hold exactly these pairs, given in ascending position."""
-        size = pairs.keys.shape[2]
-        self._buffers = pairs.with_room(max(size, self.slots or 0))
-        self._filled, self._free, self._ascending = size, None, True
+        self._buffers = pairs.with_room(max(pairs.size, self.slots or 0))
+        self._filled, self._seat = pairs.size, None
+
+    def _leave(self) -> None:
+        """Give up the seat; the pairs go back into ascending position."""
+        if self._seat is not None:
+            if self._seat.open:
+                self._seat.table.close()
+            self._load(self.ordered())
+
+    def _table(self, pairs: Pairs, rule: Rule) -> SlotTable:
+        key = (pairs.keys.device, pairs.keys.shape[-1], pairs.values.shape[-1])
+        return self.tables.setdefault(key, SlotTable(rule))
+
+    def _seated_positions(self, seat: Seat) -> Tensor:
+        """Positions by slot; the free slot comes behind all others."""
+        free = seat.free()[..., 0]
+        return seat.positions.scatter(2, free, self.seen)
+
+    def _extend_history(self, keys: Tensor) -> None:
+        born = torch.full(keys.shape[:3], -1, dtype=torch.int64, device=keys.device)
+        old = self._dropped_at
+        self._dropped_at = born if old is None else torch.cat([old, born], dim=2)
 
     def _note(self, positions: Tensor) -> None:
         if self._dropped_at is not None:
@@ -253,34 +240,10 @@ class PairStore:
         held = None if self._buffers is None else self._buffers.keys.shape
         if held is not None and (*held[:2], held[3]) != (*keys.shape[:2], keys.shape[3]):
             raise ValueError(
-                f"keys {tuple(keys.shape)} do not fit a cache of {tuple(held)}: reset it"
+                f"keys {tuple(keys.shape)} do not fit a cache of {tuple(held)}: reset() it"
             )
-        if not math.isfinite(keys.sum(dtype=torch.float32)):  # finite only if every entry is
-            raise ValueError(f"keys at position {self.seen} or later hold NaN or infinity")
 
 
-def rolling_reference(
-    scores: Sequence[float],
-    *,
-    budget: int,
-    prune_to: int | None = None,
-    sinks: int = 0,
-    recent: int = 0,
-) -> Iterator[list[int]]:
-    """Positions that one head holds after each token, by sorting everything at every step.
-
-    >>> list(rolling_reference([-1.0, -3.0, -2.0], budget=2))
-    [[0], [0, 1], [0, 2]]
-    """
-    alive: list[int] = []
-    for position in range(len(scores)):
-        alive.append(position)
-        if len(alive) >= budget:
-            guarded = {p for p in alive if p < sinks} | set(alive[len(alive) - recent :])
-            best_first = sorted(alive, key=lambda p: (p not in guarded, -scores[p], p))
-            alive = sorted(best_first[: budget if prune_to is None else prune_to])
-        yield list(alive)
-
-
-def _joined(held: Tensor | None, new: Tensor) -> Tensor:
-    return new if held is None else torch.cat([held, new], dim=-1)
+def _fitted(slot: Tensor, values: Tensor) -> Tensor:
+    """The slot, repeated over the features of a value."""
+    return slot if slot.shape[-1] == values.shape[-1] else slot[..., :1].expand_as(values)

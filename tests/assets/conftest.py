@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from labcore.assets import Asset, load_registry, sources
+from labcore.assets import Asset, AssetPaths, load_registry, sources
 
 CONTENT = {"pkg/data/one.bin": b"one" * 5000, "pkg/data/two.txt": b"zwei\n" * 900}
+
+NAMES = {"one.bin": CONTENT["pkg/data/one.bin"], "two.txt": CONTENT["pkg/data/two.txt"]}
+Demo = Callable[..., dict[str, Asset]]
 
 FAKE_CLIENT = """
 import os, shutil, sys, time
@@ -65,6 +68,20 @@ def write_registry(path: Path, kind: str, package: str = "demo", extra: str = ""
         )
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+def read(paths: AssetPaths) -> dict[str, bytes]:
+    """The content of each file of an asset."""
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def leftovers(cache: Path) -> list[Path]:
+    """Files in the cache that are neither an asset nor a note of ours."""
+    kept = (".verified", ".locks")
+    found = [path for path in cache.rglob("*") if path.is_file()]
+    return [
+        path for path in found if path.name not in NAMES and not set(kept) & set(path.parts[-3:])
+    ]
 
 
 @dataclass

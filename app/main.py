@@ -1,0 +1,41 @@
+"""The app's entry: navigation by section, then the chosen page. Served by ``app/server.py``."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[1]
+ICON = str(ROOT / "app" / "favicon.svg")  # a file: named icons would come from the network
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from app.ui.catalogue import PAGES, page_file, pages  # noqa: E402
+from app.ui.meter import meter  # noqa: E402
+from labcore.course.map import short_title  # noqa: E402
+
+
+def navigation() -> dict[str, list[st.Page]]:
+    """Home, a page per work that has one, and the teacher's page; addresses never change."""
+    home = st.Page(PAGES / "home.py", title="The map", icon=":material/map:", default=True)
+    sections: dict[str, list[st.Page]] = {"": [home], "Papers": [], "Book": []}
+    for address, work in pages().items():
+        title = f"{work.id}  {short_title(work.id)}"
+        entry = st.Page(page_file(address), title=title, url_path=address)
+        sections[work.section].append(entry)
+    teacher = PAGES / "teacher.py"
+    sections["Teachers"] = [
+        st.Page(teacher, title="This server", icon=":material/monitoring:", url_path="teacher")
+    ]
+    return {section: entries for section, entries in sections.items() if entries}
+
+
+def main() -> None:
+    """Draw the page that the address names."""
+    meter().count()
+    st.set_page_config(page_title="labcore", page_icon=ICON, layout="wide")
+    st.navigation(navigation()).run()
+
+
+if __name__ == "__main__":  # a spawned process that imports this file must not draw
+    main()
