@@ -101,10 +101,9 @@ class Controls:
         height: dict[str, Any] = {"height": 28 * lines + 16} if lines > 1 else {}
         widget: Callable[..., Any] = st.text_area if lines > 1 else st.text_input
         value = self._made(key, widget, label, value=p.default, max_chars=p.most, **height)
-        if value.strip():
-            return str(value)
-        st.info("The box is empty; showing the default text.")
-        return p.default
+        if not st.session_state[key].strip():
+            st.info("The box is empty; showing the default text.")
+        return str(value) if value.strip() else p.default
 
     def presets(self, presets: Sequence[Preset]) -> None:
         """Buttons that set all parameters at once; the last one pressed says what to look at.
@@ -147,6 +146,8 @@ class Controls:
         about = self.table[key].about
         bind = None if _endless(raw) else "query-params"
         value = widget(label, key=key, bind=bind, help=about, **options)
+        if value is None or value == "":  # nothing chosen, or an emptied box
+            value = self.table[key].default
         shown = tuple(value) if isinstance(value, list) else value
         if fresh and raw and (text := problem(key, raw, self.table[key], shown)):
             st.warning(text, icon=":material/link_off:")

@@ -52,16 +52,17 @@ class Trial:
 
     def _check_case(self, case: Drawn, got: Any) -> None:
         shown = f"\n  with {_shown(case)}"
+        exercise = self.exercise
+        want = attempt(exercise, exercise.reference, case) if exercise.compare else None
+        if isinstance(want, Exception):  # not the student's fault
+            raise RuntimeError(f"the reference of {exercise.id} stops on {case.label}") from want
         if isinstance(got, Exception):
             what = f"{type(got).__name__}: {got}"
             raise CheckFailed(f"{case.label}: your code stopped with {what}{shown}") from got
-        if not self.exercise.compare:
+        if not exercise.compare:
             return
-        want = attempt(self.exercise, self.exercise.reference, case)
-        if isinstance(want, Exception):
-            raise want
         try:
-            compare(got, want, case.label, self.exercise.tolerance)
+            compare(got, want, case.label, exercise.tolerance)
         except CheckFailed as failure:
             raise CheckFailed(f"{failure}{shown}") from None
 
@@ -93,7 +94,7 @@ def attempt(exercise: Exercise, answer: Any, case: Drawn) -> Any:
 
 def _same(one: Any, other: Any, tolerance: Tolerance) -> bool:
     if isinstance(one, Exception) or isinstance(other, Exception):
-        return type(one) is type(other)
+        return type(one) is type(other) and str(one) == str(other)
     try:
         compare(one, other, "answer", tolerance)
     except CheckFailed:

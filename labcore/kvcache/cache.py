@@ -28,7 +28,7 @@ from labcore.kvcache.scores import Score, get_score
 from labcore.kvcache.store import PairStore, SlotTables
 
 
-class KeyNormLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class KeyNormLayer(DynamicLayer):
     """One full-attention layer of a :class:`KeyNormCache`; without a rule it keeps everything."""
 
     is_sliding = False

@@ -68,14 +68,18 @@ def profile_attention(
         rows: Keep the attention rows of the window, which :func:`head_map` needs.
 
     Raises:
-        ValueError: Another attention implementation, ``window`` outside 1..n, or a bad ``chunk``.
+        ValueError: Another attention implementation, layers without attention, ``window`` outside
+            1..n, or a bad ``chunk``.
     """
     _check(model, input_ids, window, chunk)
     cache = KeyNormCache(model.config, keep_ratio=1.0, skip_layers=(), when="manual")
     collector = _Statistics(window, chunk, rows)
     with torch.no_grad():
         output = model(input_ids, past_key_values=cache, logits_to_keep=1, collector=collector)
-    layers = [collector.layers[index] for index in sorted(collector.layers)]
+    missing = set(range(len(cache.layers))) - set(collector.layers)
+    if missing:
+        raise ValueError(f"layers {sorted(missing)} have no attention to profile")
+    layers = [collector.layers[index] for index in range(len(cache.layers))]
     norms, received, window_mean, last = (
         torch.stack([getattr(layer, name) for layer in layers])
         for name in ("norms", "received", "window_mean", "last")

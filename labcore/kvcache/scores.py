@@ -104,7 +104,7 @@ class Score:
         """The error for a state without what the score needs."""
         return ValueError(f"score {self.name!r} needs {_LACKS.get(self.needs or '', 'nothing')}")
 
-    def guards(self, sinks: Any, recent: Any, window: int = 0) -> tuple[Any, Any]:
+    def guards(self, sinks: int, recent: int, window: int = 0) -> tuple[int, int]:
         """The asked guards, widened to what the rule keeps by definition.
 
         Raises:
@@ -112,7 +112,7 @@ class Score:
         """
         check_guards(sinks, recent, sys.maxsize)
         forced = max(self.recent, window if self.keeps_window else 0)
-        return _at_least(sinks, self.sinks), _at_least(recent, forced)
+        return max(sinks, self.sinks), max(recent, forced)
 
 
 _ATTENTION = "attention: call compress(profile, ...) on a profile made by profile_attention"
@@ -123,10 +123,6 @@ _LACKS = {
     "special": "the special tokens: call compress(..., special=special_mask(tokenizer, input_ids))",
     "generator": "a seed: pass generator=torch.Generator().manual_seed(0)",
 }
-
-
-def _at_least(guard: Any, floor: int) -> Any:
-    return guard.clamp_min(floor) if isinstance(guard, Tensor) else max(guard, floor)
 
 
 def _low_norm(state: LayerState) -> Tensor:

@@ -180,6 +180,13 @@ def test_a_wrong_answer_that_stops_is_matched(local: None) -> None:
         wrong=(Wrong("off by one", off_by_one, "indices end at n - 1"),),
     )
     assert run("B99.8", lambda x: x[2]).matched_wrong == "off by one"
+    assert run("B99.8", lambda x: x[9]).matched_wrong is None
+
+
+def test_a_reference_that_stops_is_the_authors_mistake(local: None) -> None:
+    register("B99.8", reference=lambda x: x / "a", cases=((np.ones(2),),))
+    with pytest.raises(RuntimeError, match=r"the reference of B99\.8 stops on fixed input 1"):
+        run("B99.8", lambda x: x)
 
 
 def test_the_closest_mistake_wins(local: None) -> None:

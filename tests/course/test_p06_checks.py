@@ -17,7 +17,7 @@ MISTAKES = [(e, wrong) for e in EXERCISES for wrong in e.wrong]
 
 
 def test_the_six_exercises_of_the_specification_are_there() -> None:
-    assert IDS == [f"P06.{number}" for number in range(1, 7)]
+    assert [f"P06.{number}" for number in range(1, 7)] == IDS
     assert all(len(exercise.wrong) >= 2 for exercise in EXERCISES)
 
 

@@ -5,7 +5,9 @@ import torch
 from transformers import DynamicCache
 
 from labcore.kvcache import (
+    SCORES,
     KeyNormCache,
+    LayerState,
     NormCache,
     check_restart,
     compress,
@@ -139,6 +141,23 @@ def test_rolling_logits_are_those_of_selecting_again(model, ids):
     for layer in range(4):
         assert torch.equal(slots.positions(layer), again.positions(layer))
         torch.testing.assert_close(slots.norms(layer), again.norms(layer))
+
+
+def test_scores_that_change_are_computed_anew(model, ids):
+    cache = KeyNormCache(model.config, budget=12, recent=3, score="key_difference", skip_layers=())
+    for t in range(30):
+        forward(model, ids[:, t : t + 1], cache)
+    before, keys = cache.positions(3), cache.layer(3).pairs.ordered().keys
+    forward(model, ids[:, 30:31], cache)
+    new = cache.layer(3).pairs.ordered()
+    candidates = torch.cat([keys, new.keys[:, :, -1:]], dim=2)
+    score = SCORES["key_difference"](
+        LayerState(candidates, candidates, torch.arange(13).expand(1, 2, 13))
+    )
+    dropped = score[..., :-3].argmin(dim=-1, keepdim=True)
+    every = torch.cat([before, torch.full((1, 2, 1), 30)], dim=2)
+    wanted = every.scatter(2, dropped, 99).sort(dim=2).values[..., :12]
+    assert torch.equal(new.positions, wanted)
 
 
 def test_bursts_saw_between_two_sizes(model, ids):

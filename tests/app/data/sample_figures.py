@@ -61,3 +61,9 @@ def unsendable(*, progress: Progress) -> Any:
 
 def square(x: int) -> int:
     return x * x
+
+
+def pid(number: int) -> int:
+    import os
+
+    return os.getpid()

@@ -1,0 +1,215 @@
+"""Truncated SVD factors of a task matrix, exact and fast, and the polar factor.
+
+The fast path works on the short side: G = A^T A in float64, its top k eigenpairs, U = A V / s.
+Squaring is safe because only the leading part of the spectrum is kept; where s_k < 1e-6 s_1 a
+float64 SVD is taken instead. (Spec of arXiv 2412.00081, sections 3 and 4.)
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.linalg import blas, eigh
+from torch import Tensor
+
+Method = Literal["auto", "gram", "svd"]
+_SQUARE_SAFE = 1e-6  # below this share of s_1, squaring has lost the digits of s
+
+
+@dataclass(frozen=True)
+class Factors:
+    """U diag(s) Vh with orthonormal columns of U and rows of Vh (or merged factors, likewise).
+
+    Attributes:
+        U: (m, k). s: (k,), descending unless merged. Vh: (k, n).
+        energy: Share of the squared Frobenius norm that is kept; 1 for a zero matrix.
+        dropped: Components within the wanted rank that were null directions.
+    """
+
+    U: Float[Tensor, "m k"]
+    s: Float[Tensor, " k"]
+    Vh: Float[Tensor, "k n"]
+    energy: float = 1.0
+    dropped: int = 0
+
+    @property
+    def rank(self) -> int:
+        """Number of components."""
+        return len(self.s)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the dense matrix."""
+        return self.U.shape[0], self.Vh.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the three tensors: k (m + n + 1) numbers."""
+        return sum(t.numel() * t.element_size() for t in (self.U, self.s, self.Vh))
+
+    def dense(self) -> Float[Tensor, "m n"]:
+        """The matrix itself."""
+        return (self.U * self.s) @ self.Vh
+
+    def truncate(self, rank: int) -> "Factors":
+        """The leading ``rank`` components (all, if there are fewer)."""
+        k = min(rank, self.rank)
+        total = float((self.s**2).sum())
+        share = float((self.s[:k] ** 2).sum()) / total if total else 1.0
+        return Factors(self.U[:, :k], self.s[:k], self.Vh[:k], self.energy * share)
+
+
+def default_tol(dtype: torch.dtype) -> float:
+    """Null directions lie below this share of s_1: 1e-10 for float64, else 1e-7."""
+    return 1e-10 if dtype == torch.float64 else 1e-7
+
+
+def truncated_svd(
+    delta: Float[Tensor, "m n"],
+    rank: int,
+    *,
+    method: Method = "auto",
+    tol: float | None = None,
+    name: str = "delta",
+) -> Factors:
+    """The leading ``rank`` singular triples of ``delta``, in float64, null directions left out.
+
+    Raises:
+        ValueError: not a finite real matrix, rank outside 1..min(m, n), or unknown method.
+
+    >>> truncated_svd(torch.diag(torch.tensor([3.0, 2.0])), 1).s.round(decimals=6).tolist()
+    [3.0]
+    """
+    check_matrix(name, delta)
+    check_rank(name, rank, min(delta.shape))
+    if method not in ("auto", "gram", "svd"):
+        raise ValueError(f"method must be auto, gram or svd, got {method!r}")
+    tol = default_tol(delta.dtype) if tol is None else tol
+    if not delta.any():
+        return _zero(delta, rank)
+    matrix = delta.double().numpy()
+    wide = matrix.shape[0] < matrix.shape[1]
+    tall = matrix.T if wide else matrix
+    triple = None if method == "svd" else _gram_triples(tall, rank)
+    if triple is None or (method == "auto" and triple[1][-1] < _SQUARE_SAFE * triple[1][0]):
+        u, s, vh = np.linalg.svd(tall, full_matrices=False)
+        triple = (u[:, :rank], s[:rank], vh[:rank])
+    u, s, vh = triple
+    kept = int((s > tol * s[0]).sum())
+    u, s, vh = u[:, :kept], s[:kept], vh[:kept]
+    energy = min(1.0, float((s**2).sum() / (matrix**2).sum()))
+    left, right = (vh.T, u.T) if wide else (u, vh)
+    tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (left, s, right))
+    return Factors(*tensors, energy=energy, dropped=rank - kept)
+
+
+def _gram_triples(tall: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n = tall.shape[1]
+    gram = blas.dsyrk(1.0, tall.T, trans=0, lower=1)  # A^T A, lower half only: half the flops
+    values, vectors = eigh(
+        gram, lower=True, subset_by_index=(n - rank, n - 1), overwrite_a=True, check_finite=False
+    )
+    s = np.sqrt(np.clip(values[::-1], 0.0, None))
+    v = vectors[:, ::-1]
+    return tall @ v / np.maximum(s, np.finfo(float).tiny), s, v.T
+
+
+def _zero(delta: Tensor, rank: int) -> Factors:
+    m, n = delta.shape
+    empty = torch.zeros(0, dtype=torch.float64)
+    return Factors(empty.view(0).new_zeros(m, 0), empty, empty.new_zeros(0, n), dropped=rank)
+
+
+def lowrank_factors(
+    B: Float[Tensor, "m r"],
+    A: Float[Tensor, "r n"],
+    scale: float = 1.0,
+    rank: int | None = None,
+    tol: float | None = None,
+) -> Factors:
+    """Factors of ``scale * B @ A`` from a LoRA pair; the dense matrix is never formed.
+
+    Two QR factorisations reduce the problem to an SVD of an r x r core.
+
+    Raises:
+        ValueError: shapes that do not chain, non-finite entries, or a bad rank.
+    """
+    check_matrix("B", B)
+    check_matrix("A", A)
+    if B.shape[1] != A.shape[0]:
+        raise ValueError(f"B {tuple(B.shape)} and A {tuple(A.shape)} do not chain: want m x r, r x n")
+    rank = min(B.shape[1], B.shape[0], A.shape[1]) if rank is None else rank
+    check_rank("LoRA", rank, min(B.shape[0], A.shape[1]))
+    left, upper = torch.linalg.qr(B.double())
+    right, lower = torch.linalg.qr(A.double().T)
+    u, s, vh = torch.linalg.svd(scale * upper @ lower.T, full_matrices=False)
+    tol = default_tol(torch.promote_types(B.dtype, A.dtype)) if tol is None else tol
+    kept = min(rank, int((s > tol * s[0]).sum()))
+    total = float((s**2).sum())
+    energy = float((s[:kept] ** 2).sum()) / total if total else 1.0
+    return Factors(
+        left @ u[:, :kept], s[:kept], (right @ vh[:kept].T).T, energy, max(0, rank - kept)
+    )
+
+
+def inverse_root(gram: Float[Tensor, "k k"], tol: float) -> tuple[Tensor, float]:
+    """Pseudo-inverse square root of a Gram matrix, and the condition number of its factor.
+
+    Directions with singular value below ``tol`` times the largest are projected out, which makes
+    the polar factor the minimum-norm one.
+    """
+    values, vectors = torch.linalg.eigh(gram)
+    roots = values.clamp_min(0.0).sqrt()
+    kept = roots > tol * roots[-1]
+    scale = torch.where(kept, 1 / roots.clamp_min(torch.finfo(gram.dtype).tiny), 0.0)
+    condition = float(roots[-1] / roots[kept][0]) if kept.any() else 1.0
+    return (vectors * scale) @ vectors.T, condition
+
+
+def polar_factor(
+    X: Float[Tensor, "m k"],
+    *,
+    method: Literal["gram", "svd"] = "gram",
+    tol: float | None = None,
+) -> Float[Tensor, "m k"]:
+    """The nearest matrix with orthonormal columns, min ||Q - X||_F: X (X^T X)^(-1/2).
+
+    Where X is rank-deficient the nearest one is not unique; this is the one of least norm, the
+    partial isometry onto the range of X. With more columns than rows its rows are orthonormal.
+
+    Raises:
+        ValueError: not a finite real matrix, or unknown method.
+
+    >>> polar_factor(torch.tensor([[2.0, 0.0], [0.0, 5.0]])).round(decimals=6).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    check_matrix("X", X)
+    if method not in ("gram", "svd"):
+        raise ValueError(f"method must be gram or svd, got {method!r}")
+    tol = 1e-7 if tol is None else tol
+    if not X.any():
+        return torch.zeros_like(X)
+    wide = X.double()
+    if method == "gram":
+        return (wide @ inverse_root(wide.T @ wide, tol)[0]).to(X.dtype)
+    p, d, qh = torch.linalg.svd(wide, full_matrices=False)
+    kept = d > tol * d[0]
+    return (p[:, kept] @ qh[kept]).to(X.dtype)
+
+
+def check_matrix(name: str, value: Tensor) -> None:
+    """Raise ``ValueError`` unless ``value`` is a finite real floating matrix."""
+    if value.ndim != 2 or not value.is_floating_point():
+        raise ValueError(
+            f"{name}: want a real floating matrix, got {tuple(value.shape)} of {value.dtype}"
+        )
+    if not value.isfinite().all():
+        raise ValueError(f"{name}: has non-finite entries; repair the checkpoint")
+
+
+def check_rank(name: str, rank: int, limit: int) -> None:
+    """Raise ``ValueError`` unless 1 <= rank <= limit."""
+    if not 1 <= rank <= limit:
+        raise ValueError(f"{name}: rank must be in 1..{limit}, got {rank}")
