@@ -127,11 +127,12 @@ def explained_share(
     """
     infected = infected_at != NEVER
     first = infected_at[infected].min() if infected.any() else 0
-    late = np.flatnonzero(infected & (infected_at > first) & (infected_at >= gap))
+    late = np.flatnonzero(infected & (infected_at > first))
     if not len(late):
         return float("nan")
-    hits = [
-        ((A[infected_at[v] - gap][:, v] > 0) & infected & (infected_at < infected_at[v] + ties)).any()
-        for v in late
-    ]
+    hits = []
+    for v in late:
+        at = infected_at[v] - gap
+        met = A[at][:, v] > 0 if at >= 0 else np.zeros(len(infected), dtype=bool)
+        hits.append((met & infected & (infected_at < infected_at[v] + ties)).any())
     return float(np.mean(hits))

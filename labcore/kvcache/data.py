@@ -1,8 +1,8 @@
 """The texts of the experiment, as windows of token ids of an exact length.
 
-Six windows of prose, three from a novel and three from speeches, so that a spread can be shown; two
-texts for the correlation of norm and attention; the opening of Moby Dick for the pictures; and prose
-to hide a pass key in. All from :mod:`labcore.assets`, at fixed places.
+Six windows of prose, three from a novel and three from speeches, so that a spread can be shown;
+two texts for the correlation of norm and attention; the opening of Moby Dick for the pictures; and
+prose to hide a pass key in. All from :mod:`labcore.assets`, at fixed places.
 """
 
 from collections.abc import Sequence

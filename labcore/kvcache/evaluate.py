@@ -39,8 +39,8 @@ def check_restart(cache: Cache, input_ids: Int[Tensor, "b n"]) -> None:
     seen, given = cache.get_seq_length(), input_ids.shape[1]
     if given <= seen:
         raise ValueError(
-            f"input_ids hold {given} tokens, the cache has seen {seen}: pass the whole sequence, the "
-            "cached part included, and at least one token more"
+            f"input_ids hold {given} tokens, the cache has seen {seen}: pass the whole sequence, "
+            "the cached part included, and at least one token more"
         )
 
 

@@ -1,8 +1,8 @@
 """The experiment on a real language model: what key norms predict, and what dropping by them costs.
 
-Parts, in order: maps of norm against attention and the tokens with small keys; perplexity after one
-prune, beside its controls; rolling caches; pass keys in two fillers; a needle in a novel; a close-up
-and a film for the pictures; one decode step on the clock. Settings: :mod:`.settings`.
+Parts, in order: maps of norm against attention and the tokens with small keys; perplexity after
+one prune, beside its controls; rolling caches; pass keys in two fillers; a needle in a novel; a
+close-up and a film for the pictures; one decode step on the clock. Settings: :mod:`.settings`.
 """
 
 import math

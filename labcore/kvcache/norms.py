@@ -27,7 +27,7 @@ def key_norms(keys: Float[Tensor, "*rows d"]) -> Float32[Tensor, "*rows"]:
     >>> key_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.bfloat16))
     tensor([5., 2.])
     """
-    return torch.linalg.vector_norm(keys, dim=-1, dtype=torch.float32)
+    return torch.linalg.vector_norm(keys.float(), dim=-1)
 
 
 def n_keep(n: int, keep_ratio: float) -> int:

@@ -53,7 +53,7 @@ def close_up(lab: Lab, part: Sample, progress: Progress) -> Findings:
 
 
 def film(lab: Lab, part: Sample, progress: Progress) -> Findings:
-    """When each pair of a rolling cache was dropped: ``film/<policy>`` (l, g, n), -1 if it stays."""
+    """When each pair of a rolling cache was dropped: ``film/<policy>`` (l, g, n), -1: it stays."""
     ids = data.opening(lab.tokenizer, part.tokens)[None]
     found = Findings()
     rounds = len(part.policies) * (part.tokens - part.budget)

@@ -101,8 +101,8 @@ def truncated_svd(
     u, s, vh = u[:, :kept], s[:kept], vh[:kept]
     energy = min(1.0, float((s**2).sum() / (matrix**2).sum()))
     left, right = (vh.T, u.T) if wide else (u, vh)
-    tensors = (torch.from_numpy(np.ascontiguousarray(x)) for x in (left, s, right))
-    return Factors(*tensors, energy=energy, dropped=rank - kept)
+    U, values, Vh = (torch.from_numpy(np.array(x, order="C")) for x in (left, s, right))
+    return Factors(U, values, Vh, energy=energy, dropped=rank - kept)
 
 
 def _gram_triples(tall: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,7 +139,9 @@ def lowrank_factors(
     check_matrix("B", B)
     check_matrix("A", A)
     if B.shape[1] != A.shape[0]:
-        raise ValueError(f"B {tuple(B.shape)} and A {tuple(A.shape)} do not chain: want m x r, r x n")
+        raise ValueError(
+            f"B {tuple(B.shape)} and A {tuple(A.shape)} do not chain: want m x r, r x n"
+        )
     rank = min(B.shape[1], B.shape[0], A.shape[1]) if rank is None else rank
     check_rank("LoRA", rank, min(B.shape[0], A.shape[1]))
     left, upper = torch.linalg.qr(B.double())

@@ -18,7 +18,7 @@ from labcore.merging.vectors import MatrixPolicy, StateDict, TaskVector, check_s
 
 Norm = Literal["entrywise", "induced", "fro"]
 ZeroRank = Literal["raise", "mean", "keep_one"]
-Matrices = Sequence[Tensor] | Sequence[Factors]
+Matrices = Sequence[Tensor | Factors] | Sequence[Tensor] | Sequence[Factors]
 POLAR_TOL = 1e-7
 
 

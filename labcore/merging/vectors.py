@@ -99,7 +99,9 @@ class MatrixPolicy:
         matrix = tensor.flatten(1)
         parts = next((n for key, n in (self.split or {}).items() if key in name), 1)
         if parts < 1 or len(matrix) % parts:
-            raise ValueError(f"{name}: split into {parts} blocks does not divide {len(matrix)} rows")
+            raise ValueError(
+                f"{name}: split into {parts} blocks does not divide {len(matrix)} rows"
+            )
         return matrix.chunk(parts)
 
 

@@ -1,5 +1,7 @@
 """The helpers on a page: presets, downloads, long work, assets, errors; meter and map."""
 
+import doctest
+import importlib
 import json
 import time
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import labcore.course.map
 from app.ui import waiting
 from app.ui.catalogue import ROOT
 from app.ui.figures import figure_json
+from app.ui.jobs import job_key
 from app.ui.meter import Meter, largest_class, summed
 from app.ui.page import problem_text, repair
 from app.ui.tables import VERDICT_MARKS, to_csv, to_json
@@ -66,12 +70,9 @@ def test_long_work_runs_outside_and_comes_back(run_page: Run) -> None:
     assert not [b for b in at.button if b.label == "Stop"]
 
 
-def test_long_work_can_be_stopped(run_page: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_figures.slow, "__defaults__", (0.02,))
-    waiting.pool().forget(waiting.pool().submit.__name__)
+def test_long_work_can_be_stopped(run_page: Run) -> None:
+    waiting.pool().forget(job_key(sample_figures.slow, (40, 0.05), {}))
     at = run_page(SAMPLE)
-    for job in list(waiting.pool()._jobs.values()):
-        waiting.pool().forget(job.key)
     at.button(key="job-slow-start").click().run()
     (stop,) = [b for b in at.button if b.label == "Stop"]
     stop.click().run()
@@ -252,6 +253,13 @@ def test_the_map_shows_what_is_open() -> None:
     assert sum(len(t.customdata) for t in marks.values()) == len(WORKS)
     assert marks["Papers, open"].marker.symbol != marks["Book, open"].marker.symbol
     assert "2 open now" in viz.describe(fig)
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    for path in sorted((ROOT / "app" / "ui").glob("*.py")):
+        module = importlib.import_module(f"app.ui.{path.stem}".removesuffix(".__init__"))
+        assert doctest.testmod(module).failed == 0, path.name
+    assert doctest.testmod(labcore.course.map).attempted > 0
 
 
 # --- the configuration -------------------------------------------------------------------------

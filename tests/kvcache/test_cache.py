@@ -151,9 +151,8 @@ def test_scores_that_change_are_computed_anew(model, ids):
     forward(model, ids[:, 30:31], cache)
     new = cache.layer(3).pairs.ordered()
     candidates = torch.cat([keys, new.keys[:, :, -1:]], dim=2)
-    score = SCORES["key_difference"](
-        LayerState(candidates, candidates, torch.arange(13).expand(1, 2, 13))
-    )
+    state = LayerState(candidates, candidates, torch.arange(13).expand(1, 2, 13))
+    score = SCORES["key_difference"](state)
     dropped = score[..., :-3].argmin(dim=-1, keepdim=True)
     every = torch.cat([before, torch.full((1, 2, 1), 30)], dim=2)
     wanted = every.scatter(2, dropped, 99).sort(dim=2).values[..., :12]

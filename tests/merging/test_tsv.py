@@ -26,7 +26,7 @@ def close(a, b, rtol=1e-10):
     assert (a - b).abs().max() <= rtol * max(1e-300, b.abs().max().item())
 
 
-@pytest.mark.parametrize("shape", ((24, 16), (16, 24), (16, 16)))
+@pytest.mark.parametrize("shape", [(24, 16), (16, 24), (16, 16)])
 def test_equals_the_papers_svds(shape):
     deltas = [random(*shape, seed=s) for s in range(4)]
     close(tsv_merge_matrix(deltas), tsv_merge_matrix_reference(deltas, 4), 1e-8)
@@ -36,7 +36,7 @@ def test_equals_the_papers_svds(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("method", ("auto", "svd"))
+@pytest.mark.parametrize("method", ["auto", "svd"])
 def test_truncation_is_the_best_one(shape, method):
     delta = random(*shape)
     s = torch.linalg.svdvals(delta)
@@ -67,7 +67,7 @@ def test_orthogonal_tasks_do_not_interfere():
     assert singular_task_interference(deltas, 3).value < 1e-12
 
 
-@pytest.mark.parametrize("method", ("gram", "svd"))
+@pytest.mark.parametrize("method", ["gram", "svd"])
 def test_polar_factor_is_the_nearest_orthonormal_matrix(method):
     x = random(9, 4)
     q = polar_factor(x, method=method)
@@ -119,7 +119,7 @@ def test_known_answer():
     close(tsv_merge_matrix(deltas, rank=1), wanted, 1e-6)
 
 
-@pytest.mark.parametrize("tasks", (2, 3))
+@pytest.mark.parametrize("tasks", [2, 3])
 def test_copies_of_one_model_give_its_truncation(tasks):
     delta = random(12, 12)
     k = 12 // tasks
@@ -153,7 +153,11 @@ def test_lora_path_equals_the_dense_path():
 
 def vectors(tasks=3):
     def one(t):
-        extra = {"w": random(12, 8, seed=t), "b": random(8, seed=t + 20), "conv": random(4, 2, 3, 3)}
+        extra = {
+            "w": random(12, 8, seed=t),
+            "b": random(8, seed=t + 20),
+            "conv": random(4, 2, 3, 3),
+        }
         return TaskVector(extra)
 
     return {f"t{t}": one(t) for t in range(tasks)}
@@ -221,7 +225,6 @@ def test_more_tasks_than_directions():
         (lambda: tsv_merge_matrix([]), "at least one task"),
         (lambda: truncated_svd(random(3, 3), 4, name="w"), "w: rank must be in 1..3, got 4"),
         (lambda: truncated_svd(random(3, 3), 0), "rank"),
-        (lambda: polar_factor(random(3, 3), method="qr"), "method"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -38,14 +38,13 @@ def cache_bytes(
     return 2 * pairs * key_heads * head_dim * itemsize
 
 
-def _ledger(kept: Callable[[int, float], int], tensors: int = 2, swap: bool = False) -> Any:
-    """A wrong ledger: another number of kept pairs, of tensors in a pair, or the groups swapped."""
+def _ledger(kept: Callable[[int, float], int], tensors: int = 2) -> Any:
+    """A wrong ledger: another number of kept pairs, or of tensors in a pair."""
 
     def wrong(
         tokens: int, layers: int, keep_ratio: float = 1.0, skipped: int = 0, **of: int
     ) -> int:
-        pruned = skipped if swap else layers - skipped
-        pairs = (layers - pruned) * tokens + pruned * kept(tokens, keep_ratio)
+        pairs = skipped * tokens + (layers - skipped) * kept(tokens, keep_ratio)
         return tensors * pairs * of["key_heads"] * of["head_dim"] * of["itemsize"]
 
     return wrong
@@ -84,11 +83,6 @@ register(
             "skipped layers pruned too",
             lambda skipped=0, **given: cache_bytes(**given),
             "skipped layers stay whole: the ratio holds for the other layers only",
-        ),
-        Wrong(
-            "ratio on the skipped layers",
-            _ledger(lambda n, ratio: math.ceil(ratio * n), swap=True),
-            "the two groups are swapped: skipped layers are those that are NOT pruned",
         ),
         Wrong(
             "rounded down",
@@ -160,9 +154,13 @@ register(
 # P06.3: before or after the rotation
 
 
+def _lengths(keys: Tensor) -> Tensor:
+    return key_norms(keys.float())
+
+
 def kept_before_rotation(keys: Tensor, k: int) -> Tensor:
     """Reference of P06.3: positions of the k shortest keys of each head, ascending."""
-    return select(-key_norms(keys)[None], k)[0]
+    return select(-_lengths(keys)[None], k)[0]
 
 
 def _rotate(keys: Tensor) -> Tensor:
@@ -202,17 +200,17 @@ register(
     wrong=(
         Wrong(
             "longest kept",
-            lambda keys, k: select(key_norms(keys)[None], k)[0],
+            lambda keys, k: select(_lengths(keys)[None], k)[0],
             "these are the LONGEST keys; the rule keeps the shortest",
         ),
         Wrong(
             "in order of the norm",
-            lambda keys, k: key_norms(keys).argsort(dim=-1, stable=True)[..., :k],
+            lambda keys, k: _lengths(keys).argsort(dim=-1, stable=True)[..., :k],
             "the right pairs, shortest first: sort the positions, so that they ascend",
         ),
         Wrong(
             "one set for all heads",
-            lambda keys, k: select(-key_norms(keys).mean(0).expand(len(keys), -1)[None], k)[0],
+            lambda keys, k: select(-_lengths(keys).mean(0).expand(len(keys), -1)[None], k)[0],
             "each head keeps its own positions: do not average the norms over heads",
         ),
         Wrong(
@@ -245,9 +243,9 @@ def _guards_dropped(scores: Tensor, k: int, sinks: int = 0, recent: int = 0) -> 
 
 def _draw_guards(rng: Rng) -> dict[str, Any]:
     scores = _normal(rng, 3, int(rng.integers(24, 60)))
-    # the guarded ends score worst, so that forgetting them always shows
-    scores[:, :4] -= 9
-    scores[:, -6:] -= 9
+    # first and last score worst, the one before the last best: each mistake shows
+    scores[:, [0, -1]] -= 9
+    scores[:, -2] += 9
     k = int(rng.integers(8, 12))
     return {"scores": scores, "k": k, "sinks": int(rng.integers(1, 4)), "recent": 4}
 
@@ -256,7 +254,7 @@ register(
     "P06.4",
     reference=guarded,
     cases=(
-        {"scores": torch.tensor([[1.0, 5, 4, 3, 2, 0]]).double(), "k": 3, "sinks": 1, "recent": 1},
+        {"scores": torch.tensor([[1.0, 5, 4, 3, 6, 0]]).double(), "k": 3, "sinks": 1, "recent": 2},
         _draw_guards,
         lambda rng: {"scores": _normal(rng, 2, 30), "k": 10},
     ),
@@ -325,11 +323,6 @@ register(
             "keys renumbered",
             _renumbered,
             "stored keys keep the positions they were rotated with: do not count them anew",
-        ),
-        Wrong(
-            "one too far",
-            lambda kept, seen, new: distances(kept, seen + 1, new),
-            "positions start at 0, so after `seen` tokens the next position is `seen`",
         ),
         Wrong(
             "key minus query",

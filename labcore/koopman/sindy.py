@@ -1,0 +1,154 @@
+"""Which edges carry the dynamics: ridge regression on products of neighbouring states.
+
+The article's edge relevance (Guerra, Scardapane, Bianchi, arXiv 2410.13469) regresses all next
+node states on the states, their powers and their products over edges; an edge's coefficients say
+how much it matters. There are thousands of columns and some fifty samples, so the work is done in
+the space of samples: with Θ the library, C = Θ^T (Θ Θ^T + α I)^-1 Y, and what an edge needs of C
+follows without forming it.
+"""
+
+import warnings
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Aggregate = Literal["frobenius", "signed_sum"]
+
+
+def graph_library(
+    Z: Float[np.ndarray, "n t k"], edges: Int[np.ndarray, "e 2"], degree: int = 2
+) -> tuple[Float[np.ndarray, "own t k"], Float[np.ndarray, "terms e t k"]]:
+    """Own powers z_i, z_i² (z_i³) of each node, and the products over each edge.
+
+    Degree 2 has one product an edge, z_i z_j; degree 3 also z_i² z_j and z_i z_j². Products are
+    taken feature axis by feature axis.
+
+    Raises:
+        ValueError: degree not 2 or 3, no edges, an index outside the nodes, fewer than 3 steps,
+            or NaN in the states.
+    """
+    if degree not in (2, 3):
+        raise ValueError(f"degree={degree}: 2 or 3")
+    if not len(edges):
+        raise ValueError("edges is empty: there is nothing to rank")
+    if edges.min() < 0 or edges.max() >= len(Z):
+        raise ValueError(f"edges name node {int(edges.max())}, the states have {len(Z)} nodes")
+    if Z.shape[1] < 3:
+        raise ValueError(f"Z has {Z.shape[1]} steps: at least 3 are needed")
+    if not np.isfinite(Z).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(Z))[0])
+        raise ValueError(f"Z holds {Z[place]} at (node, step, axis) {place}")
+    a, b = Z[edges[:, 0]], Z[edges[:, 1]]
+    own = np.concatenate([Z**power for power in range(1, degree + 1)])
+    products = [a * b] if degree == 2 else [a * b, a**2 * b, a * b**2]
+    return own, np.stack(products)
+
+
+def edge_sindy(
+    Z: Float[np.ndarray, "n t k"],
+    edges: Int[np.ndarray, "e 2"],
+    degree: int = 2,
+    alpha: float = 1.0,
+    aggregate: Aggregate = "frobenius",
+    solver: Literal["dual", "full"] = "dual",
+) -> Float[np.ndarray, " e"]:
+    """Relevance of each edge for the next states.
+
+    ``"signed_sum"`` is the published code: coefficients summed with their sign, absolute value,
+    sum over target nodes. It changes when an axis of the embedding changes sign, which is an
+    arbitrary choice. ``"frobenius"``, the norm of the edge's block of coefficients, does not.
+
+    Raises:
+        ValueError: as :func:`graph_library`; ``alpha`` not positive; unknown names.
+    """
+    if alpha <= 0:
+        raise ValueError(f"alpha={alpha} must be positive: there are more columns than samples")
+    if aggregate not in ("frobenius", "signed_sum") or solver not in ("dual", "full"):
+        raise ValueError(f"aggregate={aggregate!r}, solver={solver!r}: not known")
+    own, products = graph_library(Z, edges, degree)
+    own, products = own[:, :-1], products[:, :, :-1]
+    return (_dual if solver == "dual" else _full)(own, products, Z[:, 1:], alpha, aggregate)
+
+
+def _rows(blocks: np.ndarray) -> np.ndarray:
+    """(..., t, k) as a matrix with one row a step."""
+    return np.moveaxis(blocks, -2, 0).reshape(blocks.shape[-2], -1)
+
+
+def _dual(
+    own: np.ndarray, products: np.ndarray, target: np.ndarray, alpha: float, aggregate: str
+) -> np.ndarray:
+    theta = np.concatenate([_rows(own), _rows(products)], axis=1)
+    kernel = theta @ theta.T + alpha * np.eye(len(theta), dtype=theta.dtype)
+    if aggregate == "signed_sum":  # sums are linear, so sum before solving
+        columns = products.sum(axis=(0, 3))  # (e, t)
+        return np.abs(columns @ np.linalg.solve(kernel, target.sum(axis=2).T)).sum(axis=1)
+    half = np.linalg.solve(kernel, _rows(target))
+    middle = half @ half.T  # M = G^-1 Y Y^T G^-1
+    flat = _rows(products)
+    squares = (flat * (middle @ flat)).sum(axis=0).reshape(*products.shape[:2], -1)
+    return np.sqrt(np.clip(squares.sum(axis=(0, 2)), 0, None))
+
+
+def _full(
+    own: np.ndarray, products: np.ndarray, target: np.ndarray, alpha: float, aggregate: str
+) -> np.ndarray:
+    """The plain version: every coefficient first."""
+    theta = np.concatenate([_rows(own), _rows(products)], axis=1)
+    kernel = theta @ theta.T + alpha * np.eye(len(theta), dtype=theta.dtype)
+    coefficients = theta.T @ np.linalg.solve(kernel, _rows(target))
+    terms, e, _, k = products.shape
+    block = coefficients[_rows(own).shape[1] :].reshape(terms, e, k, len(target), k)
+    if aggregate == "signed_sum":
+        return np.abs(block.sum(axis=(0, 2, 4))).sum(axis=1)
+    return np.sqrt((block**2).sum(axis=(0, 2, 3, 4)))
+
+
+def stlsq(
+    theta: Float[np.ndarray, "s p"],
+    target: Float[np.ndarray, "s q"],
+    threshold: float,
+    alpha: float = 0.05,
+    max_iter: int = 20,
+) -> Float[np.ndarray, "q p"]:
+    """Sequentially thresholded least squares (Brunton, Proctor, Kutz, 2016), on the Gram matrix.
+
+    Ridge on the active terms, drop those below the threshold, repeat; least squares on what stays.
+    The data are read once; every iteration works on terms by terms.
+
+    Raises:
+        ValueError: a negative threshold or alpha, or different numbers of samples.
+
+    Warns:
+        UserWarning: the threshold removed every term of every target.
+    """
+    if threshold < 0 or alpha < 0:
+        raise ValueError(f"threshold={threshold} and alpha={alpha} must not be negative")
+    if len(theta) != len(target):
+        raise ValueError(f"theta has {len(theta)} samples, target {len(target)}")
+    gram, right = theta.T @ theta, theta.T @ target
+    out = np.zeros((target.shape[1], theta.shape[1]), dtype=theta.dtype)
+    for row, b in zip(out, right.T, strict=True):
+        row[:] = _one_target(gram, b, threshold, alpha, max_iter)
+    if not out.any():
+        warnings.warn(f"threshold={threshold} removed every term: lower it", stacklevel=2)
+    return out
+
+
+def _one_target(
+    gram: np.ndarray, b: np.ndarray, threshold: float, alpha: float, max_iter: int
+) -> np.ndarray:
+    active = np.arange(len(b))
+    for _ in range(max_iter):
+        if not len(active):
+            break
+        part = gram[np.ix_(active, active)] + alpha * np.eye(len(active))
+        kept = active[np.abs(np.linalg.solve(part, b[active])) >= threshold]
+        if len(kept) == len(active):
+            break
+        active = kept
+    row = np.zeros(len(b))
+    if len(active):
+        row[active] = np.linalg.lstsq(gram[np.ix_(active, active)], b[active], rcond=None)[0]
+    return row

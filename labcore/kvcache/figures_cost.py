@@ -1,0 +1,294 @@
+"""Figures of what dropping costs and saves: perplexity, bytes, milliseconds."""
+
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+
+from labcore import viz
+from labcore.kvcache.labels import chosen, label, style
+from labcore.kvcache.ledger import GIB, MODELS, cache_bytes
+from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
+
+
+def perplexity_curves(
+    rows: Rows, *, length: int, policies: tuple[str, ...] | None = None
+) -> go.Figure:
+    """Perplexity of what follows against the fraction of pairs kept, one line a policy.
+
+    Bars are the standard error, over windows, of the difference from the full cache: windows differ
+    far more from each other than policies do, and every policy reads the same ones.
+
+    Args:
+        rows: The result's table ``prune``.
+        length: Tokens of the prompt.
+        policies: Which lines to draw; all by default.
+
+    Raises:
+        ValueError: nothing measured at that length, or a policy that was not measured.
+    """
+    here = pick(rows, length=length)
+    if not here:
+        raise ValueError(f"no prompt of {length} tokens: lengths are {distinct(rows, 'length')}")
+    names = chosen(here, policies)
+    full = over_trials(here, "nll", policy="full")
+    whole = pick(here, policy="full")[0]["bytes"]
+    fig, ends = go.Figure(), {}
+    for name in names:
+        points = []
+        for ratio in sorted(distinct(pick(here, policy=name), "keep_ratio")):
+            nll = over_trials(here, "nll", policy=name, keep_ratio=ratio)
+            error = paired(here, name, "full", keep_ratio=ratio).error
+            kept = over_trials(here, "overall_kept", policy=name, keep_ratio=ratio).mean
+            points.append((kept, math.exp(nll.mean), error, math.exp(nll.low), math.exp(nll.high)))
+        kept, middle, error, low, high = np.array(points).T
+        ends[name] = {round(float(k), 3): float(m) for k, m in zip(kept, middle, strict=True)}
+        colour, dash, symbol = style(name)
+        fig.add_scatter(
+            x=kept,
+            y=middle,
+            name=label(name),
+            mode="markers" if name.endswith("+skip") else "lines+markers",
+            line={"color": colour, "dash": dash, "width": 2.2},
+            marker={"symbol": symbol, "size": 9, "color": colour},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": middle * (np.exp(error) - 1),
+                "arrayminus": middle * (1 - np.exp(-error)),
+                "thickness": 1.2,
+                "width": 3,
+            },
+            customdata=np.stack([low, high], axis=1),
+            hovertemplate="kept %{x:.2f}: perplexity %{y:.1f}<br>windows %{customdata[0]:.1f} to "
+            "%{customdata[1]:.1f}<extra>" + label(name) + "</extra>",
+        )
+    _full_line(fig, math.exp(full.mean))
+    _axes(fig, whole, ends)
+    at = 0.5
+    said = [f"{label(n)} {found[at]:.1f}" for n, found in ends.items() if at in found]
+    return viz.finish(
+        fig,
+        title=f"Perplexity after one prune of {length} tokens",
+        alt=f"Geometric mean over {full.n} windows; full cache {math.exp(full.mean):.1f} (windows "
+        f"{math.exp(full.low):.1f} to {math.exp(full.high):.1f}). At half of the pairs: "
+        f"{', '.join(said) or 'not measured'}.",
+        caption="Compare lines of the same dash: with equal guards (4 first, 16 newest pairs) only "
+        "the score differs.",
+        source="perplexity_curves",
+        params={"length": length, "policies": names},
+        height=560,
+    )
+
+
+def _full_line(fig: go.Figure, perplexity: float) -> None:
+    fig.add_hline(
+        y=perplexity,
+        line={"color": viz.INK, "dash": "dot", "width": 1.5},
+        annotation_text=f"full cache {perplexity:.1f}",
+        annotation_position="bottom left",
+    )
+
+
+def _axes(fig: go.Figure, whole: float, ends: dict[str, dict[float, float]]) -> None:
+    """Kept fraction below, bytes above, perplexity on a log scale."""
+    ticks = [0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
+    x = {"range": [0.05, 1.03], "tickvals": ticks}
+    fig.add_scatter(x=[0.1], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
+    fig.update_layout(
+        xaxis={**x, "title": "fraction of all pairs kept", "tickformat": ".2f"},
+        xaxis2={
+            **x,
+            "overlaying": "x",
+            "side": "top",
+            "title": "cache size",
+            "ticktext": [f"{t * whole / 2**20:.1f} MiB" for t in ticks],
+            "showgrid": False,
+        },
+        yaxis={
+            "type": "log",
+            "title": "perplexity of the next tokens (log scale)",
+            "tickvals": [20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500],
+        },
+        legend={"orientation": "v", "x": 1.02, "y": 1},
+        margin={"t": 110},
+    )
+
+
+def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.Figure:
+    """Perplexity of a stream with a bounded cache, one bar a policy, one dot a text.
+
+    Args:
+        rows: The result's table ``rolling``.
+        tokens: Tokens of the stream.
+        budget: Most pairs that a layer holds.
+        prune_to: Pairs that stay after a prune.
+
+    Raises:
+        ValueError: that setting was not measured.
+    """
+    here = pick(rows, tokens=tokens, budget=budget, prune_to=prune_to)
+    if not here:
+        settings = sorted({(r["tokens"], r["budget"], r["prune_to"]) for r in rows})
+        raise ValueError(f"settings (tokens, budget, prune_to) measured are {settings}")
+    means = {n: over_trials(here, "nll", policy=n) for n in distinct(here, "policy")}
+    full = math.exp(means.pop("full").mean)
+    order = sorted(means, key=lambda n: -means[n].mean)
+    middle = [math.exp(means[n].mean) for n in order]
+    names = [label(n) for n in order]
+    fig = go.Figure()
+    fig.add_bar(
+        orientation="h",
+        y=names,
+        x=middle,
+        name="geometric mean",
+        text=[f" {m:.1f}" if m < 1000 else f" {m:,.0f}" for m in middle],
+        textposition="outside",
+        cliponaxis=False,
+        marker={
+            "color": [style(n)[0] for n in order],
+            "opacity": 0.8,
+            "pattern": {"shape": ["/" if "+" in n else "" for n in order]},
+        },
+    )
+    dots = [(label(r["policy"]), r["perplexity"], r["text"]) for r in here if r["policy"] != "full"]
+    fig.add_scatter(
+        x=[d[1] for d in dots],
+        y=[d[0] for d in dots],
+        text=[d[2] for d in dots],
+        mode="markers",
+        name="one text",
+        marker={"color": "white", "size": 7, "line": {"color": viz.INK, "width": 1.5}},
+        hovertemplate="%{text}: %{x:.1f}<extra></extra>",
+    )
+    fig.add_vline(x=full, line={"dash": "dot", "color": viz.INK})
+    fig.add_annotation(
+        x=math.log10(full), y=1.0, yref="paper", yanchor="bottom", showarrow=False,
+        text=f"full cache {full:.1f}",
+    )  # fmt: skip
+    top = max(r["perplexity"] for r in here)
+    fig.update_xaxes(
+        type="log", title_text="perplexity (log scale)", dtick="D2",
+        range=[math.log10(full * 0.6), math.log10(top) + 0.25],
+    )  # fmt: skip
+    fig.update_layout(
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.16, "yanchor": "top"},
+        bargap=0.35,
+        margin={"t": 80},
+    )
+    how = f"{budget} pairs" if budget == prune_to else f"{budget} pairs, pruned to {prune_to}"
+    said = ", ".join(f"{n} {m:.1f}" for n, m in zip(reversed(names), reversed(middle), strict=True))
+    return viz.finish(
+        fig,
+        title=f"A stream of {tokens} tokens in {how}",
+        alt=f"Geometric mean over {next(iter(means.values())).n} texts, full cache {full:.1f}: "
+        f"{said}.",
+        caption="Hatched policies guard the newest pairs; plain ones keep what their score says.",
+        source="rolling_bars",
+        params={"tokens": tokens, "budget": budget, "prune_to": prune_to},
+        height=150 + 46 * len(order),
+    )
+
+
+_PIECES = ("MLP", "projections", "vocabulary", "attention", "cache", "rest")
+_HATCHES = ("", "/", "x", "", ".", "-")
+
+
+def time_ledger(rows: Rows) -> go.Figure:
+    """CPU time of one decode step by what it is spent on, against the length of the cache.
+
+    Args:
+        rows: The result's table ``step_times``.
+
+    Raises:
+        ValueError: an empty table.
+    """
+    if not rows:
+        raise ValueError("the table is empty: measure at least one cache length")
+    lengths = distinct(rows, "cached")
+    fig = go.Figure()
+    for number, piece in enumerate(_PIECES):
+        ms = [pick(rows, cached=n, part=piece)[0]["ms"] for n in lengths]
+        fig.add_bar(
+            x=[f"{n:,}" for n in lengths],
+            y=ms,
+            name=piece,
+            text=[f"{m:.0f}" if m >= 4 else "" for m in ms],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            marker={
+                "color": (*viz.PALETTE[:6],)[number],
+                "pattern": {"shape": _HATCHES[number], "fgopacity": 0.35},
+                "line": {"color": "white", "width": 1},
+            },
+            hovertemplate="%{x} pairs<br>" + piece + " %{y:.1f} ms<extra></extra>",
+        )
+    fig.update_layout(barmode="stack", bargap=0.35, legend={"traceorder": "reversed"})
+    fig.update_xaxes(title_text="cached pairs a layer", type="category")
+    fig.update_yaxes(title_text="CPU time of one step (ms)")
+
+    def of(length: int, piece: str) -> float:
+        return float(pick(rows, cached=length, part=piece)[0]["ms"])
+
+    short, long = lengths[0], lengths[-1]
+    return viz.finish(
+        fig,
+        title="Where the time of one decode step goes",
+        alt=f"With {short} cached pairs a step takes {of(short, 'whole step'):.0f} ms, of which "
+        f"attention {of(short, 'attention'):.1f}; with {long}, {of(long, 'whole step'):.0f} ms, of "
+        f"which attention {of(long, 'attention'):.0f} and our cache {of(long, 'cache'):.1f} (the "
+        f"library's {of(long, 'cache of the library'):.1f}).",
+        caption="Only the parts attention and cache depend on how many pairs are kept.",
+        source="time_ledger",
+        height=460,
+    )
+
+
+def bytes_ledger(
+    tokens: int = 4096, *, keep_ratio: float = 0.5, skipped_layers: int = 2
+) -> go.Figure:
+    """Bytes of a cache before and after one prune, for models small and large.
+
+    Args:
+        tokens: Tokens of the prompt.
+        keep_ratio: Fraction that stays in every layer that is not skipped.
+        skipped_layers: Layers left whole.
+
+    Raises:
+        ValueError: what :func:`labcore.kvcache.ledger.cache_bytes` refuses.
+    """
+    names = [shape.name for shape in MODELS]
+    full = [cache_bytes(shape, tokens) / GIB for shape in MODELS]
+    kept = [
+        cache_bytes(shape, tokens, keep_ratio=keep_ratio, skipped_layers=skipped_layers) / GIB
+        for shape in MODELS
+    ]
+    fig = go.Figure()
+    for name, values, colour, hatch in (
+        ("after one prune", kept, viz.PALETTE[0], ""),
+        ("full cache", full, viz.PALETTE[1], "/"),
+    ):
+        fig.add_bar(
+            orientation="h", y=names, x=values, name=name, marker_color=colour,
+            marker_pattern_shape=hatch, text=[f" {v:.3f} GiB" for v in values],
+            textposition="outside", cliponaxis=False,
+        )  # fmt: skip
+    fig.update_layout(
+        barmode="group", bargap=0.3,
+        legend={"traceorder": "reversed", "x": 0.98, "xanchor": "right", "y": 0.05},
+    )  # fmt: skip
+    fig.update_xaxes(title_text="cache (GiB)", range=[0, max(full) * 1.18 or 1])
+    large = MODELS[-1]
+    return viz.finish(
+        fig,
+        title=f"Bytes of {tokens:,} tokens, {keep_ratio:g} kept, {skipped_layers} layers whole",
+        alt=f"{large.name}: {full[-1]:.3f} GiB for {tokens} tokens, {kept[-1]:.3f} GiB after "
+        f"keeping {keep_ratio:g} in all but {skipped_layers} layers; {names[0]}: {full[0]:.3f} and "
+        f"{kept[0]:.3f} GiB.",
+        caption="Bytes are exact: 2 · layers · key heads · head size · bytes a number, for each "
+        "token.",
+        source="bytes_ledger",
+        params={"tokens": tokens, "keep_ratio": keep_ratio, "skipped_layers": skipped_layers},
+        height=420,
+    )

@@ -1,0 +1,198 @@
+"""The other ways to merge, on the same task vectors; ``MERGERS`` names them all.
+
+Each takes (task name -> task vector) and options, and returns one merged task vector that
+:func:`labcore.merging.vectors.apply` adds with a scale alpha.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from labcore.merging.factors import truncated_svd
+from labcore.merging.tsv import check_tasks, tsv_merge
+from labcore.merging.vectors import MatrixPolicy, TaskVector
+
+Tasks = Mapping[str, TaskVector]
+
+
+def task_arithmetic(task_vectors: Tasks) -> TaskVector:
+    """sum_t tau_t (Ilharco et al., 2023, arXiv 2212.04089)."""
+    return _combine(task_vectors, lambda stack: stack.sum(0))
+
+
+def weight_average(task_vectors: Tasks) -> TaskVector:
+    """The mean of tau_t, so the mean of the models."""
+    return _combine(task_vectors, lambda stack: stack.mean(0))
+
+
+def ties(
+    task_vectors: Tasks, *, keep: float = 0.2, trim: Literal["global", "tensor"] = "global"
+) -> TaskVector:
+    """Trim, elect signs, average those who agree (Yadav et al., 2023, arXiv 2306.01708).
+
+    Args:
+        task_vectors: Task name -> task vector.
+        keep: Share of the largest magnitudes to keep; ties at the threshold all stay.
+        trim: Over the whole model (the paper) or in each tensor (mergekit).
+
+    Raises:
+        ValueError: ``keep`` outside (0, 1].
+    """
+    check_tasks(task_vectors)
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep must be in (0, 1], got {keep}")
+    trimmed = {task: _trimmed(tau, keep, trim) for task, tau in task_vectors.items()}
+    return _combine(trimmed, _elect)
+
+
+def _trimmed(tau: TaskVector, keep: float, trim: str) -> TaskVector:
+    flat = torch.cat([v.abs().flatten() for v in tau.values()])
+    overall = _threshold(flat, keep)
+    cuts = {n: overall if trim == "global" else _threshold(v.abs().flatten(), keep)
+            for n, v in tau.items()}  # fmt: skip
+    return TaskVector({n: torch.where(v.abs() >= cuts[n], v, 0.0) for n, v in tau.items()})
+
+
+def _threshold(magnitudes: Tensor, keep: float) -> Tensor:
+    n = len(magnitudes)
+    return magnitudes.kthvalue(n - max(1, int(keep * n)) + 1).values
+
+
+def _elect(stack: Tensor) -> Tensor:
+    sign = stack.sum(0).sign()
+    sign = torch.where(sign == 0, stack.sign().sum(0).sign(), sign)
+    agree = (stack.sign() == sign) & (stack != 0)
+    return torch.where(agree, stack, 0.0).sum(0) / agree.sum(0).clamp_min(1)
+
+
+def dare(task_vectors: Tasks, *, p: float = 0.9, seed: int = 0) -> TaskVector:
+    """Drop each entry with probability p, rescale the rest, add up (arXiv 2311.03099).
+
+    Raises:
+        ValueError: p outside [0, 1).
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"p must be in [0, 1), got {p}")
+    generator = torch.Generator().manual_seed(seed)
+
+    def drop(stack: Tensor) -> Tensor:
+        kept = torch.rand(stack.shape, generator=generator) >= p
+        return (stack * kept / (1 - p)).sum(0)
+
+    return _combine(task_vectors, drop)
+
+
+def breadcrumbs(task_vectors: Tasks, *, beta: float = 0.85, gamma: float = 0.993) -> TaskVector:
+    """Per tensor drop the smallest ``beta`` and the largest 1 - gamma (arXiv 2312.06795).
+
+    Raises:
+        ValueError: not 0 <= beta < gamma <= 1.
+    """
+    if not 0 <= beta < gamma <= 1:
+        raise ValueError(f"want 0 <= beta < gamma <= 1, got beta={beta}, gamma={gamma}")
+
+    def mask(stack: Tensor) -> Tensor:
+        flat = stack.flatten(1)
+        rank = flat.abs().argsort(1).argsort(1)
+        n = flat.shape[1]
+        kept = (rank >= int(beta * n)) & (rank < max(1, round(gamma * n)))
+        return (flat * kept).sum(0).view(stack.shape[1:])
+
+    return _combine(task_vectors, mask)
+
+
+def tall_masks(
+    task_vectors: Tasks, *, threshold: float | Mapping[str, float] = 0.4
+) -> dict[str, dict[str, Tensor]]:
+    """|tau_t| > lambda |tau - tau_t| with tau the sum (Wang et al., 2024, arXiv 2405.07813)."""
+    total = task_arithmetic(task_vectors)
+    masks = {}
+    for task, tau in task_vectors.items():
+        scale = threshold[task] if isinstance(threshold, Mapping) else threshold
+        masks[task] = {n: v.abs() > scale * (total[n] - v).abs() for n, v in tau.items()}
+    return masks
+
+
+def consensus_ta(
+    task_vectors: Tasks,
+    *,
+    threshold: float | Mapping[str, float] = 0.4,
+    at_least: int = 2,
+) -> TaskVector:
+    """The sum, where at least this many tasks' masks are on; warns when none can be."""
+    masks = tall_masks(task_vectors, threshold=threshold)
+    if at_least > len(masks):
+        warnings.warn(
+            f"at_least={at_least} exceeds the {len(masks)} tasks: nothing is kept", stacklevel=2
+        )
+    total = task_arithmetic(task_vectors)
+    votes = {n: torch.stack([m[n] for m in masks.values()]).sum(0) for n in total}
+    return TaskVector({n: v * (votes[n] >= at_least) for n, v in total.items()})
+
+
+def iso_c(task_vectors: Tasks, *, policy: MatrixPolicy | None = None) -> TaskVector:
+    """mean(s) U V^T from the SVD of the sum; what is no matrix is the mean (arXiv 2502.04959)."""
+    policy = policy or MatrixPolicy()
+    mean = weight_average(task_vectors)
+    merged = dict(mean)
+    for name, value in mean.items():
+        if policy.kind(name, value) == "matrix":
+            parts = [_isotropic(b) for b in policy.blocks(name, value * len(task_vectors))]
+            merged[name] = torch.cat(parts).view(value.shape).to(value.dtype)
+    return TaskVector(merged)
+
+
+def _isotropic(total: Tensor) -> Tensor:
+    factors = truncated_svd(total, min(total.shape), method="svd")
+    if not factors.rank:
+        return torch.zeros_like(total)
+    return (factors.s.sum() / min(total.shape)) * factors.U @ factors.Vh
+
+
+def _tsv_m(task_vectors: Tasks, **options: Any) -> TaskVector:
+    return tsv_merge(task_vectors, **options)[0]
+
+
+def _rank_cut(task_vectors: Tasks, **options: Any) -> TaskVector:
+    return tsv_merge(task_vectors, orthogonalize=False, vector_rule="sum", **options)[0]
+
+
+def _combine(task_vectors: Tasks, function: Callable[[Tensor], Tensor]) -> TaskVector:
+    check_tasks(task_vectors)
+    names = next(iter(task_vectors.values()))
+    return TaskVector(
+        {n: function(torch.stack([tau[n] for tau in task_vectors.values()])) for n in names}
+    )
+
+
+def tune_alpha(
+    evaluate: Callable[[float], float], grid: Sequence[float]
+) -> tuple[float, list[tuple[float, float]]]:
+    """The alpha of the grid with the best score, the first of equals, and the whole curve.
+
+    Raises:
+        ValueError: an empty grid.
+
+    >>> tune_alpha(lambda a: -((a - 1) ** 2), [0.5, 1.0, 1.5])[0]
+    1.0
+    """
+    if not grid:
+        raise ValueError("grid: want at least one alpha, got none")
+    curve = [(float(alpha), float(evaluate(alpha))) for alpha in grid]
+    return max(curve, key=lambda point: point[1])[0], curve
+
+
+MERGERS: dict[str, Callable[..., TaskVector]] = {
+    "average": weight_average,
+    "task_arithmetic": task_arithmetic,
+    "ties": ties,
+    "dare": dare,
+    "breadcrumbs": breadcrumbs,
+    "consensus_ta": consensus_ta,
+    "iso_c": iso_c,
+    "rank_cut": _rank_cut,
+    "tsv_m": _tsv_m,
+}
