@@ -21,6 +21,7 @@ import streamlit as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from streamlit.runtime.pages_manager import PagesManager
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -78,6 +79,9 @@ def _draw() -> None:
     course_map(WORKS, ()).to_json()
 
 
+# a folder called "pages" makes Streamlit build its own menu in a process's first run, so a deep
+# link that comes first would miss main.py; main.py's navigation is the only one
+PagesManager.uses_pages_directory = False
 readiness = Readiness()
 
 

@@ -9,35 +9,32 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from statistics import median
 
 import streamlit as st
 
 
-class Reading(NamedTuple):
-    """The process at one moment."""
-
-    runs: int
-    cpu: float
-    wall: float
-
-
 @dataclass
 class Meter:
-    """Counts page runs against the CPU time of the process."""
+    """Counts page runs, and the CPU time of the process between one and the next."""
 
     window: int = 200
-    _readings: deque[Reading] = field(default_factory=deque)
+    least: int = 10
+    _spent: deque[float] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _last: float | None = None
     _runs: int = 0
 
     def count(self) -> None:
         """Note that a page runs."""
         with self._lock:
-            self._readings.append(Reading(self._runs, time.process_time(), time.monotonic()))
+            now = time.process_time()
+            if self._last is not None:
+                self._spent.append(1000 * (now - self._last))
+            self._last = now
             self._runs += 1
-            if len(self._readings) > self.window:
-                self._readings.popleft()
+            if len(self._spent) > self.window:
+                self._spent.popleft()
 
     @property
     def runs(self) -> int:
@@ -45,15 +42,13 @@ class Meter:
         return self._runs
 
     def cpu_ms(self) -> float | None:
-        """CPU milliseconds of a run, over the last window; None before the second run.
+        """CPU milliseconds of a run: the median of the last ones; None before there are ten.
 
         All the process did counts: the page, Streamlit's messages, the collection after the run.
+        The median leaves out the run that imported something.
         """
         with self._lock:
-            if len(self._readings) < 2:
-                return None
-            first, last = self._readings[0], self._readings[-1]
-        return 1000 * (last.cpu - first.cpu) / (last.runs - first.runs)
+            return median(self._spent) if len(self._spent) >= self.least else None
 
 
 @st.cache_resource(show_spinner=False)
@@ -83,13 +78,15 @@ def digest() -> dict[str, int]:
 
 
 def summed(text: str) -> dict[str, int]:
-    """OpenMetrics text -> name (with its type, if it has one) -> sum.
+    """OpenMetrics text -> name (with its type, if it has one) -> sum; histograms are left out.
 
     >>> summed('# TYPE a counter\\na{type="x",cache="1"} 2\\na{type="x",cache="2"} 3\\nb 1')
     {'a x': 5, 'b': 1}
     """
     sums: dict[str, int] = {}
     for line in _LINE.finditer(text):
+        if line["name"].endswith(("_bucket", "_sum", "_count")):
+            continue  # histograms
         kind = re.search(r'(?:^|,)(?:type|cache_type)="([^"]*)"', line["labels"] or "")
         name = f"{line['name']} {kind[1]}" if kind else line["name"]
         sums[name] = sums.get(name, 0) + round(float(line["value"]))

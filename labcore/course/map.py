@@ -20,7 +20,7 @@ PLACES = {
     "B04": (3.0, 0.0, "Linear|models", "Linear models"),
     "B05": (4.0, 0.0, "Bending|the line", "Fully-connected models"),
     "BB": (5.0, 0.0, "Universal|approx.", "Universal approximation"),
-    "BA": (6.0, 0.0, "Probability", "Probability"),
+    "BA": (6.1, 0.0, "Probability", "Probability"),
     "B06": (3.4, 1.0, "Automatic|gradients", "Automatic gradients"),
     "B07": (4.6, 1.0, "Convolu-|tions", "Convolutions"),
     "B12": (1.4, 2.0, "Graphs", "Graph models"),
@@ -34,7 +34,7 @@ PLACES = {
     "P01": (3.2, 4.15, "Model|merging", "Model merging"),
     "P06": (4.2, 4.15, "KV cache", "Key norms"),
     "P03": (5.2, 4.15, "Speech +|language", "Speech and language"),
-    "P05": (6.25, 4.15, "Adaptive|fine-tuning", "Adaptive fine-tuning"),
+    "P05": (6.15, 4.15, "Adaptive|fine-tuning", "Adaptive fine-tuning"),
     "P07": (2.2, 5.15, "Topology|benchmark", "Topology benchmark"),
     "P09": (5.8, 5.15, "Semantic|tokens", "Semantic tokens"),
     "P10": (4.5, 5.15, "Conditional|computation", "Conditional computation"),
@@ -110,7 +110,7 @@ def course_map(works: Sequence[Work], built: Collection[str]) -> go.Figure:
             fig.add_trace(_marks(rows, section, symbol, colour, ready=ready))
     hidden = {"visible": False, "fixedrange": True}
     fig.update_layout(
-        xaxis={**hidden, "range": [-0.6, 6.7]},
+        xaxis={**hidden, "range": [-0.6, 6.75]},
         yaxis={**hidden, "range": [5.9, -0.6]},
         margin={"l": 0, "r": 0, "t": 36, "b": 0},
         showlegend=False,

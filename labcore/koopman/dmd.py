@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Complex, Float, Inexact, Int
 
 Method = Literal["auto", "gram", "qr", "svd"]
 # Smallest S_r / S_1 at which G still gives eigenvalues to about the root of the precision.
@@ -90,7 +90,7 @@ def _factor(
     X: np.ndarray, rank: int | float | str, method: str
 ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
     """Method used, singular values, right vectors V, and U^T X2."""
-    m, n = X.shape[-2:]
+    m, n = int(X.shape[-2]), int(X.shape[-1])
     if method not in ("auto", "gram", "qr", "svd"):
         raise ValueError(f"method={method!r}: choose auto, gram, qr or svd")
     if method == "gram" or (method == "auto" and m > n):
@@ -103,7 +103,7 @@ def _factor(
             safe = np.where(s > 0, s, 1)[..., :, None]  # zeros are beyond any rank accepted
             return "gram", s, v, (np.swapaxes(v, -1, -2) @ gram[..., :-1, 1:]) / safe
     tall = method == "qr" or (method == "auto" and m > n)
-    R = np.linalg.qr(X, mode="r") if tall else X
+    R: np.ndarray = np.asarray(np.linalg.qr(X, mode="r")) if tall else X
     u, s, vt = np.linalg.svd(R[..., :-1], full_matrices=False)
     left = np.swapaxes(u, -1, -2) @ R[..., 1:]
     return ("qr" if tall else "svd"), s, np.swapaxes(vt, -1, -2), left
@@ -121,14 +121,15 @@ def _amplitudes(modes: np.ndarray, first: np.ndarray) -> np.ndarray:
     return (np.linalg.pinv(r) @ right)[..., 0]
 
 
-def eigenvalue_order(eigs: Inexact[np.ndarray, "*b r"]) -> np.ndarray:
+def eigenvalue_order(eigs: Inexact[np.ndarray, "*b r"]) -> Int[np.ndarray, "*b r"]:
     """Indices by modulus, real part, imaginary part, all descending (ties to 10 digits).
 
     >>> eigenvalue_order(np.array([0.5, 1j, -1j, 1.0]))
     array([3, 1, 2, 0])
     """
     keys = (-eigs.imag, -np.round(eigs.real, 10), -np.round(np.abs(eigs), 10))
-    return np.lexsort(keys, axis=-1)
+    order: np.ndarray = np.lexsort(keys, axis=-1)
+    return order
 
 
 def _rank(s: np.ndarray, rank: int | float | str, m: int, n: int) -> int:

@@ -84,7 +84,8 @@ def _causal(A: np.ndarray, infected_at: np.ndarray, gap: int) -> Truth:
         times[a - gap] += sources.any()
     either = pairs | pairs.T
     edges = edge_list(A)
-    return Truth(times, either.any(axis=0), pairs.any(axis=1), either[edges[:, 0], edges[:, 1]])
+    nodes, spreaders = np.asarray(either.any(axis=0)), np.asarray(pairs.any(axis=1))
+    return Truth(times, nodes, spreaders, either[edges[:, 0], edges[:, 1]])
 
 
 def _paper(A: np.ndarray, infected_at: np.ndarray, gap: int) -> Truth:

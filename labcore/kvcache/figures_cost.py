@@ -6,9 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from labcore import viz
-from labcore.kvcache.labels import chosen, label, style
+from labcore.kvcache.labels import chosen, hatched, label, style
 from labcore.kvcache.ledger import GIB, MODELS, cache_bytes
 from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
+
+_TICKS = [10, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1e3, 3e3, 1e4, 3e4]
 
 
 def perplexity_curves(
@@ -64,7 +66,7 @@ def perplexity_curves(
             "%{customdata[1]:.1f}<extra>" + label(name) + "</extra>",
         )
     _full_line(fig, math.exp(full.mean))
-    _axes(fig, whole, ends)
+    _axes(fig, whole, [value for found in ends.values() for value in found.values()])
     at = 0.5
     said = [f"{label(n)} {found[at]:.1f}" for n, found in ends.items() if at in found]
     return viz.finish(
@@ -90,28 +92,29 @@ def _full_line(fig: go.Figure, perplexity: float) -> None:
     )
 
 
-def _axes(fig: go.Figure, whole: float, ends: dict[str, dict[float, float]]) -> None:
+def _axes(fig: go.Figure, whole: float, values: list[float]) -> None:
     """Kept fraction below, bytes above, perplexity on a log scale."""
-    ticks = [0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
-    x = {"range": [0.05, 1.03], "tickvals": ticks}
-    fig.add_scatter(x=[0.1], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
+    ticks = [0.1, 0.25, 0.5, 0.75, 1.0]
+    x = {"range": [0.05, 1.03], "tickvals": ticks, "tickangle": 0}
+    reach = [math.log10(min(values) * 0.85), math.log10(max(values) * 1.2)]
+    fig.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
     fig.update_layout(
         xaxis={**x, "title": "fraction of all pairs kept", "tickformat": ".2f"},
         xaxis2={
             **x,
             "overlaying": "x",
             "side": "top",
-            "title": "cache size",
             "ticktext": [f"{t * whole / 2**20:.1f} MiB" for t in ticks],
             "showgrid": False,
         },
         yaxis={
             "type": "log",
+            "range": reach,
             "title": "perplexity of the next tokens (log scale)",
-            "tickvals": [20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500],
+            "tickvals": _TICKS,
         },
         legend={"orientation": "v", "x": 1.02, "y": 1},
-        margin={"t": 110},
+        margin={"t": 90},
     )
 
 
@@ -148,7 +151,7 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
         marker={
             "color": [style(n)[0] for n in order],
             "opacity": 0.8,
-            "pattern": {"shape": ["/" if "+" in n else "" for n in order]},
+            "pattern": {**hatched(""), "shape": ["/" if "+" in n else "" for n in order]},
         },
     )
     dots = [(label(r["policy"]), r["perplexity"], r["text"]) for r in here if r["policy"] != "full"]
@@ -166,10 +169,10 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
         x=math.log10(full), y=1.0, yref="paper", yanchor="bottom", showarrow=False,
         text=f"full cache {full:.1f}",
     )  # fmt: skip
-    top = max(r["perplexity"] for r in here)
+    reach = [r["perplexity"] for r in here]
     fig.update_xaxes(
-        type="log", title_text="perplexity (log scale)", dtick="D2",
-        range=[math.log10(full * 0.6), math.log10(top) + 0.25],
+        type="log", title_text="perplexity (log scale)", tickvals=_TICKS,
+        range=[math.log10(min(reach) * 0.8), math.log10(max(*reach, *middle)) + 0.2],
     )  # fmt: skip
     fig.update_layout(
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": -0.16, "yanchor": "top"},
@@ -219,7 +222,7 @@ def time_ledger(rows: Rows) -> go.Figure:
             textangle=0,
             marker={
                 "color": (*viz.PALETTE[:6],)[number],
-                "pattern": {"shape": _HATCHES[number], "fgopacity": 0.35},
+                "pattern": {**hatched(_HATCHES[number]), "fgopacity": 0.35},
                 "line": {"color": "white", "width": 1},
             },
             hovertemplate="%{x} pairs<br>" + piece + " %{y:.1f} ms<extra></extra>",
@@ -271,7 +274,7 @@ def bytes_ledger(
     ):
         fig.add_bar(
             orientation="h", y=names, x=values, name=name, marker_color=colour,
-            marker_pattern_shape=hatch, text=[f" {v:.3f} GiB" for v in values],
+            marker_pattern=hatched(hatch), text=[f" {_gib(v)}" for v in values],
             textposition="outside", cliponaxis=False,
         )  # fmt: skip
     fig.update_layout(
@@ -283,12 +286,16 @@ def bytes_ledger(
     return viz.finish(
         fig,
         title=f"Bytes of {tokens:,} tokens, {keep_ratio:g} kept, {skipped_layers} layers whole",
-        alt=f"{large.name}: {full[-1]:.3f} GiB for {tokens} tokens, {kept[-1]:.3f} GiB after "
-        f"keeping {keep_ratio:g} in all but {skipped_layers} layers; {names[0]}: {full[0]:.3f} and "
-        f"{kept[0]:.3f} GiB.",
+        alt=f"{large.name}: {_gib(full[-1])} for {tokens} tokens, {_gib(kept[-1])} after "
+        f"keeping {keep_ratio:g} in all but {skipped_layers} layers; {names[0]}: {_gib(full[0])} "
+        f"and {_gib(kept[0])}.",
         caption="Bytes are exact: 2 · layers · key heads · head size · bytes a number, for each "
         "token.",
         source="bytes_ledger",
         params={"tokens": tokens, "keep_ratio": keep_ratio, "skipped_layers": skipped_layers},
         height=420,
     )
+
+
+def _gib(value: float) -> str:
+    return f"{value:.4f}".rstrip("0").rstrip(".") + " GiB"

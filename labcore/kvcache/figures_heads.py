@@ -8,7 +8,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from labcore import viz
-from labcore.kvcache.labels import FLOOR, same_length, shown
+from labcore.kvcache.labels import FLOOR, hatched, same_length, shown
 
 LOW = 0.25  # the share of keys that is marked as small
 
@@ -63,7 +63,7 @@ def attention_triangle(
         (~small, "others", viz.PALETTE[0], ""),
     ):
         fig.add_bar(
-            x=at[mask], y=norms[mask], name=name, marker={"color": colour, "pattern_shape": hatch},
+            x=at[mask], y=norms[mask], name=name, marker={"color": colour, "pattern": hatched(hatch)},
             hovertemplate="key %{x}<br>norm %{y:.2f}<extra></extra>", row=2, col=1,
         )  # fmt: skip
     step = max(1, round(n / 64))
@@ -128,7 +128,7 @@ def loss_curves_figure(
                   "dash": viz.DASHES[0 if number < 7 else 2]},
         )  # fmt: skip
     fig.add_annotation(
-        x=0.62, xref="paper", y=0.12, yref="paper", showarrow=False, align="left",
+        x=0.02, xref="paper", xanchor="left", y=0.66, yref="paper", showarrow=False, align="left",
         text=f"area between = ALR = <b>{area:.3g}</b><br>relative to random: <b>{relative:.2f}</b>",
         bgcolor="white", bordercolor=viz.GRID, borderpad=6,
     )  # fmt: skip
@@ -200,12 +200,12 @@ def head_map_figure(
     )
     fig.update_xaxes(title_text="query head", dtick=1, showgrid=False)
     fig.update_yaxes(title_text="layer", showgrid=False, dtick=max(1, values.shape[0] // 10))
-    said = f"{'recency' if order == 'recency' else 'key norm'}"
-    said += ", position 0 left out" if without_first else ""
+    said = "recency" if order == "recency" else "key norm"
+    left_out = "position 0 left out" if without_first else ""
     return viz.finish(
         fig,
-        title=f"Does {said} predict attention? {text}".strip(),
-        alt=f"{name.capitalize()} by {said}, {values.shape[0]} layers by {values.shape[1]} heads: "
+        title=f"Does {said} predict attention? {', '.join(filter(None, (text, left_out)))}",
+        alt=f"{name.capitalize()} by {said}{left_out and f' ({left_out})'}, {values.shape[0]} layers by {values.shape[1]} heads: "
         f"mean {values.mean():.2f}, {(~worse).mean():.0%} of heads better than random, best layer "
         f"{int(values.mean(1).argmin() if loss else values.mean(1).argmax())}.",
         caption="Blue heads are better than dropping at random, orange ones with a cross are not.",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from labcore import viz
-from labcore.kvcache.labels import chosen, label, style
+from labcore.kvcache.labels import chosen, hatched, label, style
 from labcore.kvcache.tally import Rows, distinct, over_trials, pick
 
 _DEFAULT = ("low_norm", "random+guards", "sink_window")
@@ -153,23 +153,26 @@ def passkey_norms(histograms: Mapping[str, Float[np.ndarray, " bins"]]) -> go.Fi
         fig.add_bar(
             x=middle, y=shares, name=f"{name}: mean {mean:.2f}", width=0.9 / bins,
             marker={"color": colour, "opacity": 0.65,
-                    "pattern": {"shape": ("", "/")[number % 2]}},
+                    "pattern": hatched(("", "/")[number % 2])},
             hovertemplate="percentile %{x:.2f}<br>share %{y:.3f}<extra>" + name + "</extra>",
         )  # fmt: skip
         fig.add_vline(x=mean, line={"color": colour, "dash": viz.DASHES[number % 2], "width": 2})
     fig.add_hline(
         y=1 / bins, line={"dash": "dot", "color": viz.INK}, annotation_text="any token",
-        annotation_position="top right",
+        annotation_position="top left",
     )  # fmt: skip
-    fig.update_layout(barmode="overlay", legend={"x": 0.98, "xanchor": "right", "y": 0.98})
+    fig.update_layout(
+        barmode="overlay",
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+    )
     fig.update_xaxes(title_text="norm percentile of the digits' keys within their head",
                      range=[0, 1])  # fmt: skip
     fig.update_yaxes(title_text="share of digits, heads and layers")
     return viz.finish(
         fig,
         title="How small are the keys of the pass key?",
-        alt=f"Mean norm percentile of the pass key's digits: {'; '.join(said)}; any token: 0.50.",
-        caption="The filler decides: mass on the left means that the rule tends to keep the digits.",
+        alt=f"Mean norm percentile of the pass key's digits: {'; '.join(said)}; any token 0.5.",
+        caption="Mass on the left means that the rule tends to keep the digits in that filler.",
         source="passkey_norms",
         height=420,
     )

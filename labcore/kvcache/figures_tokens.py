@@ -48,7 +48,7 @@ def norm_scatter(
     ):
         at = np.flatnonzero(kinds == kind)
         fig.add_scatter(
-            x=norms[at], y=np.clip(attention[at], FLOOR, None), mode="markers", name=kind,
+            x=norms[at], y=np.clip(attention[at], FLOOR / 10, None), mode="markers", name=kind,
             text=[f"{i}: {tokens[i]!r}" for i in at],
             hovertemplate="%{text}<br>norm %{x:.2f}<br>attention %{y:.4f}<extra></extra>",
             marker={"color": at, "coloraxis": "coloraxis", "symbol": symbol, "size": size,
@@ -69,7 +69,7 @@ def norm_scatter(
     fig.update_layout(
         coloraxis={"colorscale": viz.SEQUENTIAL, "cmin": 0, "cmax": n - 1,
                    "colorbar": {"title": "position"}},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        legend={"x": 0.02, "y": 0.02},
     )  # fmt: skip
     top = int(np.argmax(attention))
     measured = f", relative attention loss {relative_alr:.2f}" if relative_alr is not None else ""
@@ -165,7 +165,7 @@ def low_norm_tokens(rows: Rows, *, text: str) -> go.Figure:
     for r in here:
         cell = r["rank"], bands.index((r["first_layer"], r["last_layer"]))
         z[cell] = r["percentile"]
-        labels[cell] = f"{shown(r['token'])}  <i>@{r['position']}</i>  {r['norm']:.1f}"
+        labels[cell] = f"{shown(r['token'])[:9]} <i>@{r['position']}</i> {r['norm']:.1f}"
     means = {(r["first_layer"], r["last_layer"]): r["mean_norm"] for r in here}
     names = [f"layer {a}" if a == b else f"layers {a}–{b}" for a, b in bands]
     heads = [f"<b>{name}</b><br>mean norm {means[band]:.1f}"
@@ -173,7 +173,7 @@ def low_norm_tokens(rows: Rows, *, text: str) -> go.Figure:
     fig = go.Figure(
         go.Heatmap(
             z=z, x=heads, y=np.arange(1, ranks + 1), text=labels, texttemplate="%{text}",
-            textfont={"size": 13}, colorscale=viz.SEQUENTIAL, zmin=0, zmax=0.5, xgap=3, ygap=2,
+            textfont={"size": 12}, colorscale=viz.SEQUENTIAL, zmin=0, zmax=0.5, xgap=3, ygap=2,
             hovertemplate="%{text}<br>mean percentile %{z:.2f}<extra></extra>",
             colorbar={"title": "mean norm<br>percentile"},
         )

@@ -28,6 +28,11 @@ _STYLES: dict[str, tuple[str, int, int, int]] = {
 }
 
 
+def hatched(shape: str) -> dict[str, str]:
+    """A pattern drawn over the bar's own colour, so that the colour stays readable."""
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": "white"}
+
+
 def label(policy: str) -> str:
     """How figures call a policy; unknown names stay as they are."""
     return _STYLES[policy][0] if policy in _STYLES else policy

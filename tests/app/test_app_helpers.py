@@ -179,15 +179,16 @@ def test_every_verdict_has_its_own_symbol() -> None:
     assert len({mark for mark, _ in VERDICT_MARKS.values()}) == len(VERDICTS)
 
 
-def test_the_meter_divides_cpu_by_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock: list[float] = [10.0, 10.03, 10.09]
+def test_the_meter_gives_the_median_cpu_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [10.0, 10.03, 10.06, 12.0, 12.05]  # the third step imported something
     monkeypatch.setattr("time.process_time", lambda: clock.pop(0))
-    meter = Meter()
-    assert meter.cpu_ms() is None
-    for _ in range(3):
+    meter = Meter(least=4)
+    for _ in range(4):
         meter.count()
-    assert meter.cpu_ms() == pytest.approx(45.0)
-    assert meter.runs == 3
+    assert meter.cpu_ms() is None
+    meter.count()
+    assert meter.cpu_ms() == pytest.approx(40.0)
+    assert meter.runs == 5
 
 
 def test_the_rule_of_the_largest_class() -> None:

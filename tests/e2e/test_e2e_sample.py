@@ -15,7 +15,9 @@ METRIC = '[data-testid="stMetricValue"]'
 
 
 def metric(page: Any, wanted: str) -> None:
+    """Wait until the metric shows this and the page's run has ended."""
     page.locator(METRIC).get_by_text(wanted, exact=True).wait_for()
+    page.locator('[data-test-script-state="notRunning"]').wait_for()
 
 
 def slider(page: Any, name: str) -> Any:
@@ -143,11 +145,16 @@ def test_one_session_does_not_wait_for_anothers_long_work(sample: Server, tab: T
 def test_a_stale_tab_comes_back_after_a_restart(sample: Server, tab: Tab) -> None:
     page: Any = tab(f"{sample.url}/kvcache?k=9").page
     metric(page, "18")
+    connected = page.locator('[data-test-connection-state="CONNECTED"]')
+    connected.wait_for()
     sample.stop()
-    page.wait_for_timeout(1500)
+    connected.wait_for(state="detached")
     sample.start("/_stcore/health")
+    connected.wait_for()
+    metric(page, "18")
     slider(page, "Turns").focus()
-    page.wait_for_timeout(6000)
     page.keyboard.press("ArrowRight")
     metric(page, "20")
     in_address(page, "k=10")
+    # this deep link was the new process's first request: the menu is still ours
+    page.get_by_role("link", name=re.compile("P02 +Koopman modes")).wait_for()
