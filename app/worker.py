@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 import traceback
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from labcore.assets import AssetError
@@ -44,7 +45,9 @@ def _run(message: Message, send: Any, stop: threading.Event) -> Message:
         send(("progress", int(done), int(total), str(label)))
 
     try:
-        function, args, kwargs = pickle.loads(call)  # noqa: S301  imports the function's module
+        name, args, kwargs = pickle.loads(call)  # noqa: S301  from our own parent
+        module, _, attribute = name.rpartition(".")
+        function = getattr(import_module(module), attribute)
         if reports:
             kwargs = {**kwargs, "progress": progress}
         return ("done", pickle.dumps(function(*args, **kwargs)))

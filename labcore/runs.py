@@ -159,7 +159,9 @@ class Recorder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=self.command,
         )
-        config = asdict(self.config) if is_dataclass(self.config) else dict(self.config)
+        held = self.config
+        known = is_dataclass(held) and not isinstance(held, type)
+        config = asdict(held) if known else dict(held)
         plain = json.loads(json.dumps(config))
         kept = {name: np.asarray(value) for name, value in arrays.items()}
         return Result(self.topic, plain, kept, dict(tables), provenance)

@@ -220,8 +220,6 @@ def your_text(settings: dict[str, Any]) -> None:
     """The same on a text of one's own, and the model going on from fewer keys."""
     if need_asset("smollm2-135m") is None:
         return
-    from labcore.kvcache.live import close_up, continue_text
-
     text = control.text("text", "Text", lines=5)
     upload = st.file_uploader("or a text file", type=["txt", "md"], max_upload_size=1)
     if upload is not None:
@@ -230,7 +228,13 @@ def your_text(settings: dict[str, Any]) -> None:
         except uploads.UploadError as error:
             st.error(str(error), icon=":material/upload_file:")
             return
-    seen = long_job("look", close_up, text, label="Look at the keys of this text", seconds=6)
+    seen = long_job(
+        "look",
+        "labcore.kvcache.live.close_up",
+        text,
+        label="Look at the keys of this text",
+        seconds=6,
+    )
     if seen is not None:
         if seen.cut:
             st.caption(f"The last {seen.cut} tokens did not fit and were left out.")
@@ -250,7 +254,7 @@ def your_text(settings: dict[str, Any]) -> None:
         )
     written = long_job(
         "write",
-        continue_text,
+        "labcore.kvcache.live.continue_text",
         text,
         keep_ratio=settings["rho"],
         sinks=settings["sinks"],

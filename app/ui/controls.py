@@ -144,7 +144,8 @@ class Controls:
         fresh = key not in st.session_state
         raw = st.query_params.get_all(key)
         about = self.table[key].about
-        bind = None if _endless(raw) else "query-params"
+        number = isinstance(self.table[key], Range)
+        bind = None if number and _endless(raw) else "query-params"
         value = widget(label, key=key, bind=bind, help=about, **options)
         if value is None or value == "":  # nothing chosen, or an emptied box
             value = self.table[key].default

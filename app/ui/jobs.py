@@ -8,6 +8,7 @@ are run once and their result is kept, so a class that presses the same button w
 import hashlib
 import os
 import pickle
+import re
 import threading
 import time
 from collections import OrderedDict, deque
@@ -16,22 +17,36 @@ from typing import Any
 
 from app.ui.slot import Job, Slot
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 PATIENCE = 60.0  # seconds after which a queued job that nobody watches is dropped
 
 
-def job_key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The same for equal calls.
+Function = Callable[..., Any] | str
+
+
+def dotted(function: Function) -> str:
+    """The name by which a worker imports a function: ``"package.module.name"``.
+
+    A page may give the name itself, and then the server never imports the module.
 
     Raises:
         ValueError: the function is not importable by a worker.
     """
-    if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
+    if isinstance(function, str):
+        if not _DOTTED.fullmatch(function):
+            raise ValueError(f"{function!r} must read package.module.function")
+        return function
+    if function.__module__ == "__main__" or "<" in function.__qualname__:
         raise ValueError(
             f"{function.__qualname__} must be a top-level function of an importable module "
             "(labcore or app.tasks): a worker imports it by name"
         )
-    named = sorted(kwargs.items())
-    data = pickle.dumps((function.__module__, function.__qualname__, args, named))
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def job_key(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The same for equal calls."""
+    data = pickle.dumps((dotted(function), args, sorted(kwargs.items())))
     return hashlib.sha256(data).hexdigest()
 
 
@@ -58,7 +73,7 @@ class Pool:
 
     def submit(
         self,
-        function: Callable[..., Any],
+        function: Function,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
         *,
@@ -82,7 +97,7 @@ class Pool:
                 raise ValueError(f"one run at a time: {busy.label!r} is still going, stop it first")
             job = self._jobs.get(key)
             if job is None or job.state in ("failed", "cancelled"):
-                call = pickle.dumps((function, args, kwargs))
+                call = pickle.dumps((dotted(function), args, kwargs))
                 job = self._jobs[key] = Job(key, label, call, reports)
                 self._queue.append(job)
                 self._hire()

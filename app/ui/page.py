@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import streamlit as st
@@ -132,9 +132,15 @@ def copy_settings(name: str, control: Controls) -> None:
         st.code(f"/{name}{'?' if text else ''}{text}", language=None)
 
 
+@cache
+def installed() -> dict[str, str]:
+    """Package versions, looked up once: reading them costs as much as drawing a figure."""
+    return versions()
+
+
 def settings_json(name: str, values: dict[str, Any]) -> str:
     """What is needed to come back: page, parameters, package versions."""
-    return json.dumps({"page": name, "parameters": values, "versions": versions()}, indent=1)
+    return json.dumps({"page": name, "parameters": values, "versions": installed()}, indent=1)
 
 
 def _head(works: list[Work]) -> None:

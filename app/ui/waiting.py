@@ -2,12 +2,11 @@
 
 import secrets
 import time
-from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from app.ui.jobs import Pool
+from app.ui.jobs import Function, Pool, job_key
 from app.ui.page import LOG
 from app.ui.slot import Job
 from labcore import assets
@@ -21,7 +20,7 @@ def pool() -> Pool:
 
 def long_job(
     key: str,
-    function: Callable[..., Any],
+    function: Function,
     *args: Any,
     label: str,
     seconds: float | None = None,
@@ -35,7 +34,8 @@ def long_job(
 
     Args:
         key: Unique on the page; not a parameter.
-        function: Top-level function of an importable module.
+        function: Top-level function of an importable module, or its dotted name; with the name
+            the server itself need not import what the worker does.
         args, kwargs: Plain data that can be pickled: configurations, paths, numbers.
         label: What is computed, as ``"Perplexity of four scores"``.
         seconds: About how long it takes, told beforehand.
@@ -84,9 +84,8 @@ def need_asset(name: str) -> assets.AssetPaths | None:
         "It is fetched once and then used offline.",
         icon=":material/download:",
     )
-    from app.tasks import fetch_asset
-
-    if long_job(f"fetch-{name}", fetch_asset, name, label=f"Fetch {name} ({size})") is not None:
+    call = (f"fetch-{name}", "app.tasks.fetch_asset", name)
+    if long_job(*call, label=f"Fetch {name} ({size})") is not None:
         _forget(f"job-fetch-{name}")
         st.rerun()
     st.code(f"./lab fetch {name}", language="bash")
@@ -107,8 +106,6 @@ def _session() -> str:
 
 def _current(name: str, call: tuple[Any, ...]) -> Job | None:
     """The job that this session asked for under ``name``, if it is for this very call."""
-    from app.ui.jobs import job_key
-
     asked = st.session_state.get(name)
     if asked is None or asked != job_key(*call):
         return None

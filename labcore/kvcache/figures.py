@@ -1,8 +1,9 @@
 """Every figure of the topic: plain arrays and tables in, plotly Figures out, no torch."""
 
-from labcore.kvcache.figures_cost import bytes_ledger, perplexity_curves, rolling_bars, time_ledger
+from labcore.kvcache.figures_cost import perplexity_curves, rolling_bars
 from labcore.kvcache.figures_film import rolling_film
 from labcore.kvcache.figures_heads import attention_triangle, head_map_figure, loss_curves_figure
+from labcore.kvcache.figures_ledger import bytes_ledger, time_ledger
 from labcore.kvcache.figures_retrieval import passkey_norms, retrieval_curves, retrieval_grid_figure
 from labcore.kvcache.figures_tokens import low_norm_tokens, norm_scatter, token_strip
 

@@ -1,4 +1,4 @@
-"""Figures of what dropping costs and saves: perplexity, bytes, milliseconds."""
+"""Figures of what dropping costs: perplexity after one prune, and of streams."""
 
 import math
 
@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.kvcache.labels import chosen, hatched, label, style
-from labcore.kvcache.ledger import GIB, MODELS, cache_bytes
 from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
 
 _TICKS = [10, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1e3, 3e3, 1e4, 3e4]
@@ -84,11 +83,15 @@ def perplexity_curves(
 
 
 def _full_line(fig: go.Figure, perplexity: float) -> None:
-    fig.add_hline(
-        y=perplexity,
-        line={"color": viz.INK, "dash": "dot", "width": 1.5},
-        annotation_text=f"full cache {perplexity:.1f}",
-        annotation_position="bottom left",
+    fig.add_hline(y=perplexity, line={"color": viz.INK, "dash": "dot", "width": 1.5})
+    fig.add_annotation(
+        x=0.99,
+        xref="paper",
+        xanchor="right",
+        y=math.log10(perplexity),  # annotations on log axes are placed by exponent
+        yanchor="bottom",
+        text=f"full cache {perplexity:.1f}",
+        showarrow=False,
     )
 
 
@@ -138,23 +141,23 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
     full = math.exp(means.pop("full").mean)
     order = sorted(means, key=lambda n: -means[n].mean)
     middle = [math.exp(means[n].mean) for n in order]
-    names = [label(n) for n in order]
+    names = [f"{label(n)}  <b>{m:,.1f}</b>" for n, m in zip(order, middle, strict=True)]
+    row_of = dict(zip(order, names, strict=True))
     fig = go.Figure()
     fig.add_bar(
         orientation="h",
         y=names,
         x=middle,
         name="geometric mean",
-        text=[f" {m:.1f}" if m < 1000 else f" {m:,.0f}" for m in middle],
-        textposition="outside",
-        cliponaxis=False,
         marker={
             "color": [style(n)[0] for n in order],
             "opacity": 0.8,
             "pattern": {**hatched(""), "shape": ["/" if "+" in n else "" for n in order]},
         },
     )
-    dots = [(label(r["policy"]), r["perplexity"], r["text"]) for r in here if r["policy"] != "full"]
+    dots = [
+        (row_of[r["policy"]], r["perplexity"], r["text"]) for r in here if r["policy"] in row_of
+    ]
     fig.add_scatter(
         x=[d[1] for d in dots],
         y=[d[0] for d in dots],
@@ -180,7 +183,7 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
         margin={"t": 80},
     )
     how = f"{budget} pairs" if budget == prune_to else f"{budget} pairs, pruned to {prune_to}"
-    said = ", ".join(f"{n} {m:.1f}" for n, m in zip(reversed(names), reversed(middle), strict=True))
+    said = ", ".join(f"{label(n)} {math.exp(means[n].mean):.1f}" for n in reversed(order))
     return viz.finish(
         fig,
         title=f"A stream of {tokens} tokens in {how}",
@@ -191,111 +194,3 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
         params={"tokens": tokens, "budget": budget, "prune_to": prune_to},
         height=150 + 46 * len(order),
     )
-
-
-_PIECES = ("MLP", "projections", "vocabulary", "attention", "cache", "rest")
-_HATCHES = ("", "/", "x", "", ".", "-")
-
-
-def time_ledger(rows: Rows) -> go.Figure:
-    """CPU time of one decode step by what it is spent on, against the length of the cache.
-
-    Args:
-        rows: The result's table ``step_times``.
-
-    Raises:
-        ValueError: an empty table.
-    """
-    if not rows:
-        raise ValueError("the table is empty: measure at least one cache length")
-    lengths = distinct(rows, "cached")
-    fig = go.Figure()
-    for number, piece in enumerate(_PIECES):
-        ms = [pick(rows, cached=n, part=piece)[0]["ms"] for n in lengths]
-        fig.add_bar(
-            x=[f"{n:,}" for n in lengths],
-            y=ms,
-            name=piece,
-            text=[f"{m:.0f}" if m >= 4 else "" for m in ms],
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            marker={
-                "color": (*viz.PALETTE[:6],)[number],
-                "pattern": {**hatched(_HATCHES[number]), "fgopacity": 0.35},
-                "line": {"color": "white", "width": 1},
-            },
-            hovertemplate="%{x} pairs<br>" + piece + " %{y:.1f} ms<extra></extra>",
-        )
-    fig.update_layout(barmode="stack", bargap=0.35, legend={"traceorder": "reversed"})
-    fig.update_xaxes(title_text="cached pairs a layer", type="category")
-    fig.update_yaxes(title_text="CPU time of one step (ms)")
-
-    def of(length: int, piece: str) -> float:
-        return float(pick(rows, cached=length, part=piece)[0]["ms"])
-
-    short, long = lengths[0], lengths[-1]
-    return viz.finish(
-        fig,
-        title="Where the time of one decode step goes",
-        alt=f"With {short} cached pairs a step takes {of(short, 'whole step'):.0f} ms, of which "
-        f"attention {of(short, 'attention'):.1f}; with {long}, {of(long, 'whole step'):.0f} ms, of "
-        f"which attention {of(long, 'attention'):.0f} and our cache {of(long, 'cache'):.1f} (the "
-        f"library's {of(long, 'cache of the library'):.1f}).",
-        caption="Only the parts attention and cache depend on how many pairs are kept.",
-        source="time_ledger",
-        height=460,
-    )
-
-
-def bytes_ledger(
-    tokens: int = 4096, *, keep_ratio: float = 0.5, skipped_layers: int = 2
-) -> go.Figure:
-    """Bytes of a cache before and after one prune, for models small and large.
-
-    Args:
-        tokens: Tokens of the prompt.
-        keep_ratio: Fraction that stays in every layer that is not skipped.
-        skipped_layers: Layers left whole.
-
-    Raises:
-        ValueError: what :func:`labcore.kvcache.ledger.cache_bytes` refuses.
-    """
-    names = [shape.name for shape in MODELS]
-    full = [cache_bytes(shape, tokens) / GIB for shape in MODELS]
-    kept = [
-        cache_bytes(shape, tokens, keep_ratio=keep_ratio, skipped_layers=skipped_layers) / GIB
-        for shape in MODELS
-    ]
-    fig = go.Figure()
-    for name, values, colour, hatch in (
-        ("after one prune", kept, viz.PALETTE[0], ""),
-        ("full cache", full, viz.PALETTE[1], "/"),
-    ):
-        fig.add_bar(
-            orientation="h", y=names, x=values, name=name, marker_color=colour,
-            marker_pattern=hatched(hatch), text=[f" {_gib(v)}" for v in values],
-            textposition="outside", cliponaxis=False,
-        )  # fmt: skip
-    fig.update_layout(
-        barmode="group", bargap=0.3,
-        legend={"traceorder": "reversed", "x": 0.98, "xanchor": "right", "y": 0.05},
-    )  # fmt: skip
-    fig.update_xaxes(title_text="cache (GiB)", range=[0, max(full) * 1.18 or 1])
-    large = MODELS[-1]
-    return viz.finish(
-        fig,
-        title=f"Bytes of {tokens:,} tokens, {keep_ratio:g} kept, {skipped_layers} layers whole",
-        alt=f"{large.name}: {_gib(full[-1])} for {tokens} tokens, {_gib(kept[-1])} after "
-        f"keeping {keep_ratio:g} in all but {skipped_layers} layers; {names[0]}: {_gib(full[0])} "
-        f"and {_gib(kept[0])}.",
-        caption="Bytes are exact: 2 · layers · key heads · head size · bytes a number, for each "
-        "token.",
-        source="bytes_ledger",
-        params={"tokens": tokens, "keep_ratio": keep_ratio, "skipped_layers": skipped_layers},
-        height=420,
-    )
-
-
-def _gib(value: float) -> str:
-    return f"{value:.4f}".rstrip("0").rstrip(".") + " GiB"

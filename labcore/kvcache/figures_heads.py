@@ -63,7 +63,8 @@ def attention_triangle(
         (~small, "others", viz.PALETTE[0], ""),
     ):
         fig.add_bar(
-            x=at[mask], y=norms[mask], name=name, marker={"color": colour, "pattern": hatched(hatch)},
+            x=at[mask], y=norms[mask], name=name,
+            marker={"color": colour, "pattern": hatched(hatch)},
             hovertemplate="key %{x}<br>norm %{y:.2f}<extra></extra>", row=2, col=1,
         )  # fmt: skip
     step = max(1, round(n / 64))
@@ -128,7 +129,8 @@ def loss_curves_figure(
                   "dash": viz.DASHES[0 if number < 7 else 2]},
         )  # fmt: skip
     fig.add_annotation(
-        x=0.02, xref="paper", xanchor="left", y=0.66, yref="paper", showarrow=False, align="left",
+        x=0.02, xref="paper", xanchor="left", y=0.66, yref="paper", showarrow=False,
+        align="left",
         text=f"area between = ALR = <b>{area:.3g}</b><br>relative to random: <b>{relative:.2f}</b>",
         bgcolor="white", bordercolor=viz.GRID, borderpad=6,
     )  # fmt: skip
@@ -201,11 +203,12 @@ def head_map_figure(
     fig.update_xaxes(title_text="query head", dtick=1, showgrid=False)
     fig.update_yaxes(title_text="layer", showgrid=False, dtick=max(1, values.shape[0] // 10))
     said = "recency" if order == "recency" else "key norm"
-    left_out = "position 0 left out" if without_first else ""
+    where = ", ".join(filter(None, (text, "position 0 left out" * without_first))) or "one text"
     return viz.finish(
         fig,
-        title=f"Does {said} predict attention? {', '.join(filter(None, (text, left_out)))}",
-        alt=f"{name.capitalize()} by {said}{left_out and f' ({left_out})'}, {values.shape[0]} layers by {values.shape[1]} heads: "
+        title=f"Does {said} predict attention? {where}",
+        alt=f"{name.capitalize()} by {said}, {where}, {values.shape[0]} layers by "
+        f"{values.shape[1]} heads: "
         f"mean {values.mean():.2f}, {(~worse).mean():.0%} of heads better than random, best layer "
         f"{int(values.mean(1).argmin() if loss else values.mean(1).argmax())}.",
         caption="Blue heads are better than dropping at random, orange ones with a cross are not.",

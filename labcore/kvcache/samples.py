@@ -107,7 +107,6 @@ def _pieces(model: Any, length: int, repeats: int) -> dict[str, float]:
     hidden = torch.randn((1, 1, config.hidden_size), generator=generator)
     query = torch.randn((1, config.num_attention_heads, 1, d), generator=generator)
     new = torch.randn((1, g, 1, d), generator=generator)
-    ours, theirs = _holding(pairs, KeyNormCache(config, keep_ratio=1.0, when="manual")), None
 
     def projections() -> None:
         for layer in layers:
@@ -130,20 +129,21 @@ def _pieces(model: Any, length: int, repeats: int) -> dict[str, float]:
             layer.mlp(hidden)
 
     token = torch.zeros((1, 1), dtype=torch.int64)
+    ours = _holding(pairs, KeyNormCache(config, keep_ratio=1.0, when="manual"))
+    work = {
+        "whole step": lambda: model(token, past_key_values=ours),
+        "MLP": mlp,
+        "projections": projections,
+        "vocabulary": lambda: model.lm_head(hidden),
+        "attention": attend,
+        "cache": grow(ours),
+    }
     with torch.no_grad():
-        whole = _milliseconds(lambda: model(token, past_key_values=ours), repeats)
-        found = {
-            "MLP": _milliseconds(mlp, repeats),
-            "projections": _milliseconds(projections, repeats),
-            "vocabulary": _milliseconds(lambda: model.lm_head(hidden), repeats),
-            "attention": _milliseconds(attend, repeats),
-            "cache": _milliseconds(grow(ours), repeats),
-        }
-        del ours
+        found = _milliseconds(work, repeats)
         theirs = _holding(pairs, DynamicCache(config=config))
-        plain = _milliseconds(grow(theirs), repeats)
-    rest = max(whole - sum(found.values()), 0.0)
-    return found | {"rest": rest, "whole step": whole, "cache of the library": plain}
+        plain = _milliseconds({"cache of the library": grow(theirs)}, repeats)
+    pieces = sum(ms for name, ms in found.items() if name != "whole step")
+    return found | {"rest": max(found["whole step"] - pieces, 0.0)} | plain
 
 
 def _holding(pairs: list[Tensor], cache: Any) -> Any:
@@ -152,11 +152,13 @@ def _holding(pairs: list[Tensor], cache: Any) -> Any:
     return cache
 
 
-def _milliseconds(work: Callable[[], Any], repeats: int) -> float:
-    work()  # once for nothing: first calls allocate
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return 1_000 * median(times)
+def _milliseconds(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median CPU time of each piece; the pieces take turns, so that a busy moment hits them all."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for round_number in range(repeats + 1):
+        for name, piece in work.items():
+            start = time.process_time()
+            piece()
+            if round_number:  # the first round only warms up: first calls allocate
+                times[name].append(time.process_time() - start)
+    return {name: 1_000 * median(seconds) for name, seconds in times.items()}

@@ -153,19 +153,19 @@ class Config:
             bands=_BANDS,
             skip_layers=(0, 1),
             prune=(Prune(256, 2, 32, (0.5, 0.1), (*_CORE, "special")),),
-            rolling=(Rolling(112, 64, 56, 2, _STREAM[:5]),),
+            rolling=(Rolling(96, 64, 56, 2, _STREAM[:5]),),
             passkey=(
                 Passkey(192, "repeat", "after", 3, 1, (0.5, 0.1), few),
                 Passkey(192, "prose", "after", 3, 1, (0.5, 0.1), few),
             ),
             needle=Needle(192, 2, 1, (0.5,), few),
-            sample=Sample(96, 48, 32, ("low_norm", "low_norm+recent")),
+            sample=Sample(80, 48, 32, ("low_norm", "low_norm+recent")),
             clock=Clock((256, 1024), 3),
         )
 
     @classmethod
     def full(cls, seed: int = 0) -> "Config":
-        """The size of the committed results: about 25 minutes on one core."""
+        """The size of the committed results: about half an hour on one core."""
         ratios = (0.9, 0.75, 0.5, 0.25, 0.1)
         found = ratios[1:]
         inside = ("low_norm", "random+guards", "observation")

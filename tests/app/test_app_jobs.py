@@ -144,6 +144,16 @@ def test_old_results_are_forgotten() -> None:
         small.close()
 
 
+def test_a_name_does_what_its_function_does(pool: Pool) -> None:
+    name = "tests.app.data.sample_figures.square"
+    assert job_key(name, (8,), {}) == job_key(jobs.square, (8,), {})
+    assert ended(pool.submit(name, (8,), label="x", watcher="a", reports=False)).value == 64
+    lost = ended(pool.submit("labcore.nowhere.at_all", label="x", watcher="a"))
+    assert (lost.state, "nowhere" in lost.error) == ("failed", True)
+    with pytest.raises(ValueError, match="must read package"):
+        pool.submit("rm -rf", label="x", watcher="a")
+
+
 def test_a_function_that_no_worker_can_import_is_refused(pool: Pool) -> None:
     with pytest.raises(ValueError, match="top-level function"):
         pool.submit(lambda: 1, label="x", watcher="a")

@@ -32,9 +32,9 @@ result = experiment.load_result()  # measurements that come with the lab
 arrays, tables = result.arrays, result.tables
 # cells marked *live* measure again on the real model, if it is on this machine
 live = all(assets.status(name) == "ready" for name in ("smollm2-135m", "moby-dick"))
-origin = result.provenance
-print(f"measured {origin.created[:10]} in {origin.cpu_seconds:.0f} CPU s by `{origin.command}`")
-print("live cells: on" if live else "live cells: off; ./lab fetch smollm2-135m moby-dick")
+made = result.provenance
+print(f"measured {made.created[:10]}, {made.cpu_seconds:.0f} CPU s: {made.command}")
+print("live cells:", "on" if live else "off; ./lab fetch smollm2-135m moby-dick")
 
 # %% [markdown]
 # ## Recap
@@ -80,9 +80,11 @@ def bytes_per_token(layers, key_heads, head_dim, itemsize):
 
 
 for shape in MODELS:
-    size = bytes_per_token(shape.layers, shape.key_heads, shape.head_dim, shape.itemsize)
+    sizes = (shape.layers, shape.key_heads, shape.head_dim, shape.itemsize)
+    size = bytes_per_token(*sizes)
     assert size == shape.bytes_per_token
-    print(f"{shape.name:24s} {size:8,} bytes a token, {size * 4096 / 2**30:6.3f} GiB for 4096")
+    gib = size * 4096 / 2**30
+    print(f"{shape.name:24s} {size:8,} bytes a token, {gib:6.3f} GiB for 4096")
 
 # %% [markdown]
 # ## 2 · One head, closely
@@ -112,7 +114,8 @@ print("kept by head 0:", ours[0, :12].tolist(), "...")
 # %%
 words = [row["token"] for row in tables["sample"]]
 norms, window_mean = arrays["sample/norms"], arrays["sample/window_mean"]
-triangle = arrays["sample/triangle"].astype(np.float32)  # attention among the first tokens
+triangle = arrays["sample/triangle"].astype(np.float32)  # the first tokens
+window = tables["sample"][0]["window"]
 L, H, G = len(norms), window_mean.shape[1], norms.shape[1]
 
 if live:
@@ -120,7 +123,7 @@ if live:
 
     model, tokenizer = load_model("smollm2-135m")
     opening = torch.tensor([[row["id"] for row in tables["sample"]]])
-    profile = profile_attention(model, opening, window=tables["sample"][0]["window"])
+    profile = profile_attention(model, opening, window=window)
     gap = np.abs(profile.norms.numpy() - norms).max()
     assert gap < 0.01, f"norms differ by {gap}"
     print(f"live: {opening.shape[1]} tokens read; norms agree to {gap:.0e}")
@@ -134,14 +137,12 @@ if live:
 text, length = "moby", min(distinct(tables["maps"], "length"))
 relative = arrays[f"map/{text}@{length}/relative_alr"]
 without_first = arrays[f"map/{text}@{length}/relative_alr_without_first"]
-layer, head = (int(i) for i in np.unravel_index(without_first.argmin(), without_first.shape))
+layer, head = divmod(int(without_first.argmin()), H)
 m = triangle.shape[-1]
-lab.show(
-    figures.attention_triangle(
-        triangle[layer, head], norms[layer, head * G // H, :m], words[:m], layer=layer, head=head
-    )
-)
-shortest = norms[layer, head * G // H, :m].argsort()[:8]
+attention, bars = triangle[layer, head], norms[layer, head * G // H, :m]
+fig = figures.attention_triangle(attention, bars, words[:m], layer=layer, head=head)
+lab.show(fig)
+shortest = bars.argsort()[:8]
 print("shortest keys:", ", ".join(repr(words[j]) for j in shortest))
 
 # %% [markdown]
@@ -160,11 +161,11 @@ def alr_by_curves(attention, norms):
     return (by_norm - best).sum()
 
 
-row = torch.from_numpy(triangle[layer, head, -1, :-1].copy()).double()  # its own key left out
-row_norms = torch.from_numpy(norms[layer, head * G // H, : m - 1].copy()).double()
+row = torch.tensor(attention[-1, :-1], dtype=torch.float64)  # its own key left out
+row_norms = torch.tensor(bars[:-1], dtype=torch.float64)
 torch.testing.assert_close(alr_by_curves(row, row_norms), alr(row, row_norms))
-best, by_norm = loss_curves(row, row_norms)
-lab.show(figures.loss_curves_figure(best.numpy(), by_norm.numpy(), layer=layer, head=head))
+curves = [curve.numpy() for curve in loss_curves(row, row_norms)]
+lab.show(figures.loss_curves_figure(*curves, layer=layer, head=head))
 
 shuffled = [
     relative_alr(row, torch.rand(m - 1, generator=lab.generator).double()).item()
@@ -181,7 +182,9 @@ print(f"of 2000 random orders: {np.mean(shuffled):.2f} on average")
 # layers 0 and 1 of Llama-2-7B whole. Would you do the same here?
 
 # %%
-lab.show(figures.head_map_figure(relative, text=f"{text}, {length} tokens"))
+where = f"{text}, {length} tokens"
+lab.show(figures.head_map_figure(relative, text=where))
+print("mean of layers 0, 1, 2:", ", ".join(f"{x:.2f}" for x in relative[:3].mean(1)))
 
 # %% [markdown]
 # **Predict.** The first token of a text is an *attention sink*: a head that has nothing to say parks
@@ -189,16 +192,15 @@ lab.show(figures.head_map_figure(relative, text=f"{text}, {length} tokens"))
 # one position out and draw the map again: how much blue will be left?
 
 # %%
-lab.show(
-    figures.head_map_figure(without_first, without_first=True, text=f"{text}, {length} tokens")
-)
-for name in ("relative_alr", "relative_alr_without_first", "recency", "recency_without_first"):
-    values = arrays[f"map/{text}@{length}/{name}"]
-    good, upper = (values < 1).mean(), values[L // 2 :].mean()
-    print(f"{name:28s} mean {values.mean():.2f}, below 1 {good:4.0%}, upper layers {upper:.2f}")
+lab.show(figures.head_map_figure(without_first, without_first=True, text=where))
+for order in ("relative_alr", "recency"):
+    for name in (order, f"{order}_without_first"):
+        a = arrays[f"map/{text}@{length}/{name}"]
+        print(f"{name:27s} mean {a.mean():.2f}, heads below 1 {(a < 1).mean():4.0%},", end=" ")
+        print(f"upper half of the layers {a[L // 2 :].mean():.2f}")
 theirs = arrays[f"map/2010@{length}/relative_alr"]
 r = np.corrcoef(relative.ravel(), theirs.ravel())[0, 1]
-print(f"the first map and that of another text (a speech of 2010) correlate with r = {r:.2f}")
+print(f"first map against the map of a speech: r = {r:.2f}")
 
 # %% [markdown]
 # So the sink carries a good part of the agreement, most of all in the upper layers. The rule still
@@ -216,17 +218,12 @@ from labcore.kvcache.explorer import head_view
 
 
 def head_figure(layer, head):
-    view = head_view(
-        words, norms, window_mean, window=tables["sample"][0]["window"], layer=layer, head=head
-    )
-    seen = len(view.attention)
+    at = {"layer": layer, "head": head}
+    view = head_view(words, norms, window_mean, window=window, **at)
+    n = len(view.attention)  # keys that every query of the window sees
+    loss = view.relative_alr
     return figures.norm_scatter(
-        view.norms[:seen],
-        view.attention,
-        view.tokens[:seen],
-        layer=layer,
-        head=head,
-        relative_alr=view.relative_alr,
+        view.norms[:n], view.attention, view.tokens[:n], relative_alr=loss, **at
     )
 
 
@@ -271,7 +268,8 @@ print(f"the whole text: {row['text_share']:4.0%}")
 # %%
 prune = pick(tables["prune"], length=min(distinct(tables["prune"], "length")))
 at = {"text": "moby@0", "keep_ratio": 0.5}
-names = ("low_norm", "low_norm+guards", "random", "random+guards", "high_norm", "sink_window")
+guarded_too = ("low_norm", "low_norm+guards", "random", "random+guards")
+names = (*guarded_too, "high_norm", "sink_window")
 if live:
     from labcore.kvcache import Policy, continuation_nll, data
     from labcore.kvcache.settings import POLICIES
@@ -280,29 +278,23 @@ if live:
     ids = data.windows(tokenizer, N + T + 1, 1)[at["text"]][None]
     prompt = profile_attention(model, ids[:, :N], window=result.config["score_window"])
     follows = ids[:, N:]
+
+
+def perplexity(cache, **options):
+    return continuation_nll(model, cache, follows, **options).mean().exp().item()
+
+
+lines = []
 for name in names:
-    stored = over_trials(prune, "perplexity", policy=name, **at).mean
-    line = f"{name:16s} committed {stored:7.2f}"
+    line = f"{name:16s} committed {over_trials(prune, 'perplexity', policy=name, **at).mean:7.2f}"
     if live:
         cache = Policy(*POLICIES[name]).compress(prompt, keep_ratio=0.5, skip_layers=())
-        line += f"   live {continuation_nll(model, cache, follows).mean().exp():7.2f}"
-    print(line)
+        line += f"   live {perplexity(cache):7.2f}"
+    lines.append(line)
+print("\n".join(lines))
 
 # %%
-lab.show(
-    figures.perplexity_curves(
-        tables["prune"],
-        length=prune[0]["length"],
-        policies=(
-            "low_norm",
-            "low_norm+guards",
-            "random",
-            "random+guards",
-            "high_norm",
-            "sink_window",
-        ),
-    )
-)
+lab.show(figures.perplexity_curves(tables["prune"], length=prune[0]["length"], policies=names))
 
 # %% [markdown]
 # ## 7 · Controls
@@ -317,10 +309,11 @@ lab.show(
 # %%
 for row in pick(tables["paired"], length=prune[0]["length"]):
     if row["keep_ratio"] in (0.5, 0.1):
-        names = f"{row['policy']:>15s} - {row['control']:16s}"
-        noise = "within noise" if abs(row["difference"]) < 2 * row["error"] else ""
-        values = f"{row['difference']:+.3f} ± {row['error']:.3f}"
-        print(f"kept {row['keep_ratio']:4.2f}  {names} {values}  {noise}")
+        pair = f"{row['policy']:>15s} - {row['control']:16s}"
+        mean, error = row["difference"], row["error"]
+        noise = "within noise" if abs(mean) < 2 * error else ""
+        values = f"{mean:+.3f} ± {error:.3f}"
+        print(f"kept {row['keep_ratio']:4.2f}  {pair} {values}  {noise}")
 
 # %% [markdown]
 # ## 8 · A rolling cache
@@ -333,22 +326,16 @@ for row in pick(tables["paired"], length=prune[0]["length"]):
 # all of them.
 
 # %%
-lab.show(
-    figures.rolling_film(
-        arrays["film/low_norm"][L // 2, 0],
-        words,
-        budget=pick(tables["film"], policy="low_norm")[0]["budget"],
-        policy="low_norm",
-        layer=L // 2,
-        head=0,
-    )
-)
+budget = tables["film"][0]["budget"]
+shown = {"policy": "low_norm", "layer": L // 2, "head": 0}
+film = arrays["film/low_norm"][L // 2, 0]
+lab.show(figures.rolling_film(film, words, budget=budget, **shown))
 for policy in ("low_norm", "low_norm+recent"):
-    gone = arrays[f"film/{policy}"][2:].astype(int)  # tokens seen when a pair went, -1 if it stays
+    gone = arrays[f"film/{policy}"][2:].astype(int)  # tokens seen then; -1: it stays
     at_once = (gone == np.arange(1, len(words) + 1))[gone >= 0].mean()
     newest = (gone[..., -16:] < 0).mean()
-    print(f"{policy:16s} {at_once:4.0%} of the evicted went in the step that made them;", end=" ")
-    print(f"{newest:4.0%} of the newest 16 are stored at the end")
+    print(f"{policy:16s} evicted in their first step: {at_once:4.0%} of the evicted;", end=" ")
+    print(f"held of the newest 16: {newest:4.0%}")
 
 # %% [markdown]
 # The cache fossilises: short keys pile up, new words are turned away at the door, and the model goes
@@ -368,10 +355,11 @@ lab.show(figures.rolling_bars(tables["rolling"], **setting))
 # The task, the key and the question stay the same.
 
 # %%
-shown = ("low_norm", "random+guards", "sink_window", "high_norm")
+shown_policies = ("low_norm", "random+guards", "sink_window", "high_norm")
 for filler, name in (("repeat", "repetitive filler"), ("prose", "prose")):
     rows = pick(tables["passkey"], filler=filler, question="after")
-    lab.show(figures.retrieval_curves(rows, policies=shown, task=f"pass key in {name}"))
+    task = f"pass key in {name}"
+    lab.show(figures.retrieval_curves(rows, policies=shown_policies, task=task))
 prefix = "passkey_percentiles/"
 histograms = {
     name.removeprefix(prefix).split("@")[0]: values
@@ -381,22 +369,14 @@ histograms = {
 lab.show(figures.passkey_norms(histograms))
 
 # %%
-from IPython.display import Markdown, display
-
-compared = ("low_norm", "random+guards", "sink_window")
-digits = tables["passkey_norms"]
-for filler, name in (("repeat", "Repetitive filler"), ("prose", "Prose")):
-    half = pick(tables["passkey"], question="after", filler=filler, keep_ratio=0.5)
-    found = {p: over_trials(half, "exact", policy=p).mean for p in compared}
-    percentile = over_trials(digits, "mean_percentile", filler=filler).mean
-    verdict = "beats" if found["low_norm"] > found["random+guards"] else "does not beat"
-    scores = ", ".join(f"{policy} {share:.0%}" for policy, share in found.items())
-    display(
-        Markdown(
-            f"**{name}**, half kept, keys found: {scores}. The method {verdict} guarded random "
-            f"pairs. Mean norm percentile of the digits: {percentile:.2f}."
-        )
-    )
+for filler in ("repeat", "prose"):
+    digits = over_trials(tables["passkey_norms"], "mean_percentile", filler=filler)
+    print(f"{filler}: mean norm percentile of the digits {digits.mean:.2f}; keys found:")
+    for ratio in (0.75, 0.5, 0.25):
+        rows = pick(tables["passkey"], question="after", filler=filler, keep_ratio=ratio)
+        found = [over_trials(rows, "exact", policy=p).mean for p in shown_policies]
+        print(f"  {ratio:4.2f} kept: ", end="")
+        print(", ".join(f"{p} {x:.0%}" for p, x in zip(shown_policies, found, strict=True)))
 
 # %% [markdown]
 # The paper reports pass keys found with nine tenths of the cache gone, on models trained for long
@@ -428,7 +408,8 @@ def variation(keys):
     return (keys.norm(dim=-1).std() / keys.norm(dim=-1).mean()).item()
 
 
-for name, keys in (("free keys", raw), ("RMS norm", unit), ("RMS norm and a gain", unit * gain)):
+examples = {"free keys": raw, "RMS norm": unit, "RMS norm and a gain": unit * gain}
+for name, keys in examples.items():
     print(f"{name:20s} norms vary by {variation(keys):.4f} of their mean")
 ours = norms.std(-1) / norms.mean(-1)
 print(f"{'SmolLM2, all heads':20s} norms vary by {ours.min():.4f} to {ours.max():.4f}")
@@ -438,7 +419,9 @@ print(f"{'SmolLM2, all heads':20s} norms vary by {ours.min():.4f} to {ours.max()
 #
 # Six of them; each check compares your function with a reference on fixed and on random inputs.
 #
-# **P06.1 · The bytes that are left** (8 min, difficulty 1)
+# ### P06.1 · The bytes that are left
+#
+# *(8 min, difficulty 1)*
 #
 # Write `cache_bytes`: the bytes of keys and values of `tokens` tokens when `skipped` layers stay
 # whole and every other layer keeps $\lceil \rho\, n \rceil$ pairs in each key head. Llama-2-7B has 32
@@ -473,12 +456,14 @@ for settings in ({}, {"keep_ratio": 0.5, "skipped": 2}):
 # A pair is two vectors of `head_dim` numbers, in each of `key_heads` heads. `math.ceil` rounds up.
 
 # %% [markdown] tags=["solution-text:P06.1"]
-# The overall share kept is $(|S| + (L - |S|)\rho)/L$ with $S$ the skipped layers. Skip two of 32 and
+# **Discussion.** The overall share kept is $(|S| + (L - |S|)\rho)/L$ with $S$ the skipped layers. Skip two of 32 and
 # $\rho = 0.5$ keeps 53 % of the cache. Comparisons at equal $\rho$ with different skip sets are
 # therefore not comparisons at equal memory; the figures here put the overall share on their axis.
 
 # %% [markdown]
-# **P06.2 · The attention loss from ranks** (15 min, difficulty 2)
+# ### P06.2 · The attention loss from ranks
+#
+# *(15 min, difficulty 2)*
 #
 # A query's attention `row` and the key `norms` end with its own key, which does not count. Return
 # `(loss, relative)`: the area $Y$ and $Y$ over its mean for a random order. No loop is needed: a pair
@@ -517,14 +502,16 @@ lab.check("P06.2", attention_loss)
 # place of $R_n(j)$ to get the denominator. Do not renormalise the row.
 
 # %% [markdown] tags=["solution-text:P06.2"]
-# By hand: the best order drops 0.2, 0.3, 0.5, so $R_a = (2, 1, 0)$; the norm's drops keys 2, 3, 1, so
+# **Discussion.** By hand: the best order drops 0.2, 0.3, 0.5, so $R_a = (2, 1, 0)$; the norm's drops keys 2, 3, 1, so
 # $R_n = (2, 0, 1)$ and $Y = 0.3 \cdot 1 - 0.2 \cdot 1 = 0.1$. A random order loses
 # $0.5 \cdot 1 + 0.3 \cdot 0 - 0.2 \cdot 1 = 0.3$ on average; the relative loss is one third. Halving the
 # attention halves $Y$ and leaves the ratio alone, which is why maps of $Y$ itself mostly show how much
 # attention a head spends elsewhere.
 
 # %% [markdown]
-# **P06.3 · Before or after the rotation** (12 min, difficulty 2)
+# ### P06.3 · Before or after the rotation
+#
+# *(12 min, difficulty 2)*
 #
 # Rotary embeddings turn each pair of coordinates by an angle that grows with the position. Show on
 # paper that $\lVert \mathrm{RoPE}(k, p) \rVert = \lVert k \rVert$. So the rule may read keys *before* the
@@ -547,13 +534,14 @@ if live:
 
     caught = []  # what the key projection gives, before the model rotates it
     projection = model.model.layers[layer].self_attn.k_proj
-    hook = projection.register_forward_hook(lambda module, given, out: caught.append(out[0]))
+    hook = projection.register_forward_hook(lambda *call: caught.append(call[-1][0]))
     with torch.no_grad():
         model(opening, logits_to_keep=1)
     hook.remove()
-    mine = kept_before_rotation(caught[0].unflatten(-1, (G, -1)).transpose(0, 1), len(words) // 4)
+    raw = caught[0].unflatten(-1, (G, -1)).transpose(0, 1)  # (g, n, d)
     cached = compress(profile, keep_ratio=0.25).positions(layer)[0]
-    print(f"live: {(mine == cached).float().mean():.0%} of the kept pairs of layer {layer} agree")
+    agree = (kept_before_rotation(raw, cached.shape[-1]) == cached).float().mean()
+    print(f"live: {agree:.0%} of the kept pairs of layer {layer} agree")
 
 # %% [markdown] tags=["hint:P06.3"]
 # Look at one coordinate pair: what does a rotation do to $x^2 + y^2$?
@@ -565,13 +553,15 @@ if live:
 # `argsort` along the positions, the first `k` of it, then `sort` those positions.
 
 # %% [markdown] tags=["solution-text:P06.3"]
-# A rotation keeps $x^2 + y^2$ of its pair, and the squared norm is the sum over pairs. In bfloat16,
+# **Discussion.** A rotation keeps $x^2 + y^2$ of its pair, and the squared norm is the sum over pairs. In bfloat16,
 # with eight bits of mantissa, most norms of a head tie with another one; the kept set then depends
 # on how a sort treats equals, and differs between devices. A cast to float32 before the norm costs
 # nothing and settles it.
 
 # %% [markdown]
-# **P06.4 · Guards, and a rule turned upside down** (12 min, difficulty 2)
+# ### P06.4 · Guards, and a rule turned upside down
+#
+# *(12 min, difficulty 2)*
 #
 # Write `guarded(scores, k, sinks, recent)`: the positions of the `k` best scores of each head, `(g, n)`
 # to `(g, k)` ascending, where positions below `sinks` and the newest `recent` are always among them,
@@ -586,8 +576,9 @@ def guarded(scores, k, sinks=0, recent=0):
     # SOLUTION
     position = torch.arange(scores.shape[-1])
     safe = (position < sinks) | (position >= scores.shape[-1] - recent)
-    ranked = scores.masked_fill(safe, math.inf).argsort(dim=-1, descending=True, stable=True)
-    return ranked[..., :k].sort(dim=-1).values
+    raised = scores.masked_fill(safe, math.inf)
+    best_first = raised.argsort(dim=-1, descending=True, stable=True)
+    return best_first[..., :k].sort(dim=-1).values
     # END SOLUTION
 
 
@@ -609,7 +600,7 @@ for sinks, stored in ((0, "high_norm"), (1, "high_norm+sink")):
 
         mine = Score("mine", lambda state, sinks=sinks: by_my_rule(state, sinks))
         cache = compress(prompt, mine, keep_ratio=0.5)
-        line += f", live with your rule {continuation_nll(model, cache, follows).mean().exp():.1f}"
+        line += f", live with your rule {perplexity(cache):.1f}"
     print(line)
 
 # %% [markdown] tags=["hint:P06.4"]
@@ -622,13 +613,15 @@ for sinks, stored in ((0, "high_norm"), (1, "high_norm+sink")):
 # `scores.masked_fill(mask, math.inf).argsort(dim=-1, descending=True, stable=True)[..., :k]`, sorted.
 
 # %% [markdown] tags=["solution-text:P06.4"]
-# One pair out of several hundred in every head brings most of it back. So the disaster of
+# **Discussion.** One pair out of several hundred in every head brings most of it back. So the disaster of
 # `high_norm` is not that it keeps the wrong half of the text; it is that it throws the sink away,
 # and all heads that parked their attention there must spend it on something else. A comparison of
-# `low_norm` with bare `high_norm` or bare `random` mostly measures this one pair.
+# `low_norm` with bare `high_norm` mostly measures this one pair.
 
 # %% [markdown]
-# **P06.5 · Seen, not stored** (10 min, difficulty 2)
+# ### P06.5 · Seen, not stored
+#
+# *(10 min, difficulty 2)*
 #
 # A cache has seen `seen` tokens and holds the pairs at positions `kept`; `new` tokens arrive. A rotary
 # model feels only distances. Write `distances(kept, seen, new)`: position of each new query minus
@@ -653,9 +646,9 @@ print("position = tokens seen:  ", distances(kept, 12, 1)[0].tolist())
 print("position = pairs stored: ", distances(kept, len(kept), 1)[0].tolist())
 if live:
     cache = compress(prompt, keep_ratio=0.5)
-    for name, start in (("seen", N), ("stored", cache.positions(0).shape[-1])):
-        cost = continuation_nll(model, cache, follows, start=start).mean().exp()
-        print(f"live, half kept, next position = tokens {name} ({start}): perplexity {cost:.1f}")
+    for name, start in (("tokens seen", N), ("pairs stored", cache.positions(0).shape[-1])):
+        cost = perplexity(cache, start=start)
+        print(f"live, position = {name} ({start}): perplexity {cost:.1f}")
 
 # %% [markdown] tags=["hint:P06.5"]
 # Stored keys were rotated when they came, and nobody turns them back.
@@ -667,14 +660,16 @@ if live:
 # `queries[:, None] - torch.cat([kept, queries])` with `queries = seen + torch.arange(new)`.
 
 # %% [markdown] tags=["solution-text:P06.5"]
-# With the stored length as position, the newest stored keys lie in the *future* of the query: their
+# **Discussion.** With the stored length as position, the newest stored keys lie in the *future* of the query: their
 # distances are negative, values the model never met in training. Code that swaps the tensors inside
 # a library cache falls into this as soon as layer 0 is pruned, because the library asks layer 0 for
 # the length. Published settings that skip layer 0 escape it silently; `KeyNormCache` counts the
 # tokens seen, for any set of skipped layers.
 
 # %% [markdown]
-# **P06.6 · When every norm ties** (8 min, difficulty 1)
+# ### P06.6 · When every norm ties
+#
+# *(8 min, difficulty 1)*
 #
 # Write `tied(n, d, k)`: return `(keys, survivors)` with `n` *different* keys of size `d` whose float32
 # norms are *exactly* equal, and the list of the `k` positions that the rule keeps of them. You may
@@ -692,7 +687,8 @@ def tied(n, d, k):
 # %% tags=["check:P06.6"]
 lab.check("P06.6", tied)
 keys, survivors = tied(12, 16, 5)
-print(survivors, select(-key_norms(torch.as_tensor(keys))[None, None], 5)[0, 0].tolist())
+rule = select(-key_norms(torch.as_tensor(keys).float())[None, None], 5)[0, 0]
+print("you say", list(survivors), "and the rule keeps", rule.tolist())
 
 # %% [markdown] tags=["hint:P06.6"]
 # Dividing random keys by their norm is not enough. Why not?
@@ -704,7 +700,7 @@ print(survivors, select(-key_norms(torch.as_tensor(keys))[None, None], 5)[0, 0].
 # Rows of +1 and -1, such as the binary digits of 0, 1, 2, ...; among equals the older pair stays.
 
 # %% [markdown] tags=["solution-text:P06.6"]
-# Any fixed rule would do; what matters is that there is one. "Lower position first" comes from a
+# **Discussion.** Any fixed rule would do; what matters is that there is one. "Lower position first" comes from a
 # stable sort and is the same on every device, so two people with the same model keep the same pairs.
 
 # %% [markdown]
