@@ -5,7 +5,7 @@ MLP follow; the class token's last state is the feature. Parameter names are tim
 (``blocks.0.attn.qkv.weight``), so its checkpoints of the same size load.
 
 Every step is a method of its own: :meth:`VisionTransformer.embed`, one :class:`Block` at a time,
-:func:`gather_tokens` between two blocks, ``return_attention=True`` where weights are wanted.
+:func:`gather_tokens` between two blocks, :meth:`Block.attention` where weights are wanted.
 """
 
 from dataclasses import asdict, dataclass

@@ -217,7 +217,7 @@ def _rolling_summary(result: Result) -> Iterator[dict[str, Any]]:
 def _found_summary(result: Result) -> Iterator[dict[str, Any]]:
     passkey, needle = result.tables["passkey"], result.tables["needle"]
     cells = dict.fromkeys((r["filler"], r["question"], r["length"]) for r in passkey)
-    tasks = [
+    tasks: list[tuple[str, str, Rows]] = [
         (f"passkey in {filler}, question {question}", "exact",
          pick(passkey, filler=filler, question=question, length=length))
         for filler, question, length in cells

@@ -49,8 +49,8 @@ def attention_triangle(
         zmin=-3,
         zmax=0,
         colorscale=viz.SEQUENTIAL,
-        customdata=[[(f"{q} {tokens[q]!r}", f"{k} {tokens[k]!r}", seen[q, k]) for k in at]
-                    for q in at],
+        customdata=[[(f"{q} {tokens[q]!r}", f"{k} {tokens[k]!r}", seen[q, k]) for k in range(n)]
+                    for q in range(n)],
         hovertemplate="query %{customdata[0]}<br>key %{customdata[1]}<br>"
         "attention %{customdata[2]:.3f}<extra></extra>",
         hoverongaps=False,

@@ -46,7 +46,7 @@ def norm_scatter(
         ("punctuation", viz.SYMBOLS[2], 10),
         ("first token", "star", 17),
     ):
-        at = np.flatnonzero(kinds == kind)
+        at = np.flatnonzero(kinds == kind).tolist()
         fig.add_scatter(
             x=norms[at], y=np.clip(attention[at], FLOOR / 10, None), mode="markers", name=kind,
             text=[f"{i}: {tokens[i]!r}" for i in at],

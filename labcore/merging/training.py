@@ -21,7 +21,7 @@ LOGIT_SCALE = 8.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much to train; chosen on validation pictures of the first eight tasks."""
+    """How much to train."""
 
     pretrain_images: int = 40_000
     pretrain_epochs: int = 5

@@ -98,7 +98,9 @@ def test_data_and_figure_can_be_taken_home(sample: Server, tab: Tab, tmp_path: P
     seen = tab(f"{sample.url}/kvcache?k=3")
     page: Any = seen.page
     metric(page, "6")
+    page.locator("svg.main-svg").first.wait_for()  # a figure that comes in moves the button
     page.get_by_role("button", name="Download").first.click()
+    page.get_by_role("button", name="Data (CSV)").wait_for()
     taken = {}
     for label, suffix in (("Data (CSV)", "csv"), ("Figure (HTML)", "html"), ("Setting", "json")):
         with page.expect_download() as coming:

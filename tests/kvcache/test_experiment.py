@@ -62,7 +62,7 @@ def _small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Non
     monkeypatch.setattr(data, "address", lambda year: text[year * 10 :][:40_000])
     monkeypatch.setattr(workbench, "load_causal_lm", lambda *a, **k: (tiny_llama(), Letters()))
     monkeypatch.setattr(experiment, "cache_root", lambda: tmp_path)
-    yield
+    return
 
 
 def tiny(**changes: Any) -> Config:
