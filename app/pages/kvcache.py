@@ -29,7 +29,7 @@ from app.ui.tables import claim_rows, claims_table
 from labcore import uploads
 from labcore.kvcache import alr, figures, key_norms, select
 from labcore.kvcache.experiment import load_result
-from labcore.kvcache.explorer import HeadView, head_view
+from labcore.kvcache.explorer import HeadView, head_view, key_head
 from labcore.runs import Result
 
 ASSETS = ("smollm2-135m",)
@@ -178,7 +178,7 @@ def the_rolling(layer: int, head: int) -> None:
     result = committed()
     film = next(row for row in result.tables["film"] if row["policy"] == policy)
     stack = result.arrays[f"film/{policy}"]
-    group = head * stack.shape[1] // result.arrays["sample/window_mean"].shape[1]
+    group = key_head(head, result.arrays["sample/window_mean"].shape[1], stack.shape[1])
     figure(
         figures.rolling_film(
             stack[layer, group],

@@ -32,6 +32,15 @@ class HeadView:
     kept: Bool[np.ndarray, " n"]
 
 
+def key_head(head: int, query_heads: int, key_heads: int) -> int:
+    """The key head that a query head reads: ⌊head·G/H⌋.
+
+    >>> key_head(4, query_heads=9, key_heads=3)
+    1
+    """
+    return head * key_heads // query_heads
+
+
 def head_view(
     tokens: Sequence[str],
     norms: Float[np.ndarray, "l g n"],
@@ -66,7 +75,7 @@ def head_view(
         raise ValueError(f"no layer {layer}, head {head}: give 0..{layers - 1} and 0..{heads - 1}")
     if not 0 < window <= n - 2:
         raise ValueError(f"window={window} leaves fewer than two of {n} keys before it")
-    row = torch.from_numpy(norms[layer, head * norms.shape[1] // heads].astype(np.float32))
+    row = torch.from_numpy(norms[layer, key_head(head, heads, norms.shape[1])].astype(np.float32))
     before = torch.from_numpy(window_mean[layer, head, : n - window].astype(np.float64))
     index = select(-row[None, None], n_keep(n, keep_ratio), sinks=sinks, recent=recent)
     kept = torch.zeros(n, dtype=torch.bool).scatter(0, index[0, 0], True)

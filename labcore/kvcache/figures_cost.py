@@ -155,13 +155,11 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
             "pattern": {**hatched(""), "shape": ["/" if "+" in n else "" for n in order]},
         },
     )
-    dots = [
-        (row_of[r["policy"]], r["perplexity"], r["text"]) for r in here if r["policy"] in row_of
-    ]
+    dots = [r for r in here if r["policy"] in row_of]
     fig.add_scatter(
-        x=[d[1] for d in dots],
-        y=[d[0] for d in dots],
-        text=[d[2] for d in dots],
+        x=[r["perplexity"] for r in dots],
+        y=[row_of[r["policy"]] for r in dots],
+        text=[r["text"] for r in dots],
         mode="markers",
         name="one text",
         marker={"color": "white", "size": 7, "line": {"color": viz.INK, "width": 1.5}},
