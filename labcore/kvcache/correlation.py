@@ -56,6 +56,7 @@ def _map_row(text: str, length: int, name: str, values: Float[np.ndarray, "l h"]
 def norm_percentiles(norms: Float[Tensor, "l g n"]) -> Float[np.ndarray, "l g n"]:
     """Rank of each key's norm within its head, from 0 (smallest) to 1.
 
+    >>> import torch
     >>> norm_percentiles(torch.tensor([[[3.0, 1.0, 2.0]]])).tolist()
     [[[1.0, 0.0, 0.5]]]
     """

@@ -99,7 +99,8 @@ def test_data_and_figure_can_be_taken_home(sample: Server, tab: Tab, tmp_path: P
     page: Any = seen.page
     metric(page, "6")
     page.locator("svg.main-svg").first.wait_for()  # a figure that comes in moves the button
-    page.get_by_role("button", name="Download").first.click()
+    menu = page.get_by_test_id("stPopover").filter(has_text="Download")
+    menu.get_by_role("button").first.click()
     page.get_by_role("button", name="Data (CSV)").wait_for()
     taken = {}
     for label, suffix in (("Data (CSV)", "csv"), ("Figure (HTML)", "html"), ("Setting", "json")):
