@@ -53,7 +53,7 @@ def _work_row(entry: Work, states: dict[str, str]) -> dict[str, str]:
         "": f"**{entry.id}**",
         "Work": f"**{short_title(entry.id)}**. {plain(entry.title)}",
         "Question": plain(entry.question),
-        "Models and data": "<br>".join(needs) or "none: opens as it is",
+        "Models and data": ", ".join(needs) or "none: opens as it is",
     }
 
 

@@ -68,6 +68,7 @@ class Slot:
             while job.state == "running":
                 _note(job, pickle.load(process.stdout))  # type: ignore[arg-type]  # noqa: S301
         except (EOFError, OSError, pickle.UnpicklingError):
+            self._left = 0  # a dying process may still look alive: the next job gets a new one
             if self._stopping:
                 job.state = "cancelled"
                 return

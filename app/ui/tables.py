@@ -84,20 +84,20 @@ def tally(rows: Rows) -> str:
 
 
 def claims_table(rows: Rows) -> None:
-    """Claims with what was published, what was measured here, and the verdict."""
-    table(
-        [
-            {
-                "Verdict": verdict(row["verdict"]),
-                "Claim": plain(row["claim"]),
-                "Published": plain(row["published"]),
-                "Measured here": plain(row["measured"]),
-                "Baselines": plain(row["baselines"]),
-                "Scale": plain(row["scale"]),
-            }
-            for row in rows
-        ]
-    )
+    """Claims, one under the other: verdict, what was published, what was measured and how."""
+    st.markdown("\n\n---\n\n".join(_claim(row) for row in rows))
+
+
+def _claim(row: Mapping[str, Any]) -> str:
+    lines = [
+        f"{verdict(row['verdict'])} **{plain(row['claim'])}**",
+        f"Published: {plain(row['published'])}",
+        f"Measured here: {plain(row['measured'])}",
+        f":gray[Baselines: {plain(row['baselines'])}]",
+        f":gray[Scale: {plain(row['scale'])}]",
+        f":gray[Rule: {plain(row['rule'])}]",
+    ]
+    return "  \n".join(lines)  # two spaces: a new line, not a new paragraph
 
 
 def downloads(rows: Rows, name: str, label: str) -> None:

@@ -101,6 +101,8 @@ def course_map(works: Sequence[Work], built: Collection[str]) -> go.Figure:
     fig = go.Figure()
     fig.add_trace(_arrows([pair for pair in arrows if pair[1] not in built], FAINT))
     fig.add_trace(_arrows([pair for pair in arrows if pair[1] in built], GREY))
+    fig.add_trace(_labels([work for work in works if work.id not in built], GREY))
+    fig.add_trace(_labels([work for work in works if work.id in built], viz.INK))
     for section, symbol, colour in (
         ("Book", "circle", viz.PALETTE[0]),
         ("Papers", "square", viz.PALETTE[3]),
@@ -118,7 +120,6 @@ def course_map(works: Sequence[Work], built: Collection[str]) -> go.Figure:
         dragmode=False,
         shapes=[_band(-0.55, 3.68, "#F3F7FB"), _band(3.72, 5.85, "#FBF5EF")],
         annotations=[
-            *_labels(works, built),
             _heading("The book", 1.0, viz.PALETTE[0]),
             _heading("The papers", 5.15, viz.PALETTE[3]),
         ],
@@ -201,19 +202,19 @@ def _marks(
     )
 
 
-def _labels(works: Sequence[Work], built: Collection[str]) -> list[dict[str, object]]:
-    return [
-        {
-            "x": PLACES[work.id][0],
-            "y": PLACES[work.id][1],
-            "text": PLACES[work.id][2].replace("|", "<br>"),
-            "showarrow": False,
-            "yshift": -22,
-            "yanchor": "top",
-            "font": {"size": 13, "color": viz.INK if work.id in built else GREY},
-        }
-        for work in works
-    ]
+def _labels(rows: Sequence[Work], colour: str) -> go.Scatter:
+    """Names under the marks: text below points of the marks' size that cannot be seen."""
+    return go.Scatter(
+        x=[PLACES[work.id][0] for work in rows],
+        y=[PLACES[work.id][1] for work in rows],
+        mode="markers+text",
+        text=[PLACES[work.id][2].replace("|", "<br>") for work in rows],
+        textposition="bottom center",
+        textfont={"size": 13, "color": colour},
+        marker={"size": 40, "opacity": 0},
+        hoverinfo="skip",
+        name="names",
+    )
 
 
 def _band(top: float, bottom: float, colour: str) -> dict[str, object]:

@@ -89,7 +89,7 @@ def _full_line(fig: go.Figure, perplexity: float) -> None:
         xref="paper",
         xanchor="right",
         y=math.log10(perplexity),  # annotations on log axes are placed by exponent
-        yanchor="bottom",
+        yanchor="top",
         text=f"full cache {perplexity:.1f}",
         showarrow=False,
     )
