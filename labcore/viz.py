@@ -58,7 +58,7 @@ def theme() -> None:
     pio.templates["lab"] = go.layout.Template(
         layout={
             "font": {
-                "family": "Source Sans Pro, Helvetica, Arial, sans-serif",
+                "family": "Source Sans, Source Sans Pro, Helvetica, Arial, sans-serif",
                 "size": 14,
                 "color": INK,
             },
@@ -140,7 +140,9 @@ def to_html(fig: go.Figure, *, offline: bool = True) -> bytes:
 
     With ``offline`` the page carries plotly.js (about 5 MB) and asks the network for nothing.
     """
-    plot = fig.to_html(include_plotlyjs=True if offline else "cdn", full_html=False, config=CONFIG)
+    plot = fig.to_html(
+        include_plotlyjs=True if offline else "cdn", full_html=False, auto_play=False, config=CONFIG
+    )
     title = html.escape(fig.layout.title.text or "figure")
     body = (
         f'<figure role="img" aria-label="{html.escape(describe(fig), quote=True)}">{plot}'

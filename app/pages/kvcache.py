@@ -205,10 +205,6 @@ def the_retrieval() -> None:
     else:
         rows = result.where("passkey", filler=filler, question="after")
         task, column = f"pass key, {filler}", "exact"
-    st.caption(
-        "An exact answer has every token right, the blank before the key included: a rule that "
-        "begins with another word and then says the key counts as a miss."
-    )
     figure(figures.retrieval_curves(rows, column=column, task=task), "curves")
     figure(figures.retrieval_grid_figure(rows, column=column, task=task), "grid")
     start = "passkey_percentiles/"

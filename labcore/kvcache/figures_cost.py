@@ -85,11 +85,11 @@ def perplexity_curves(
 def _full_line(fig: go.Figure, perplexity: float) -> None:
     fig.add_hline(y=perplexity, line={"color": viz.INK, "dash": "dot", "width": 1.5})
     fig.add_annotation(
-        x=0.99,
+        x=0.01,
         xref="paper",
-        xanchor="right",
+        xanchor="left",
         y=math.log10(perplexity),  # annotations on log axes are placed by exponent
-        yanchor="top",
+        yanchor="bottom",
         text=f"full cache {perplexity:.1f}",
         showarrow=False,
     )

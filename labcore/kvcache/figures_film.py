@@ -71,7 +71,7 @@ def rolling_film(
     fig.update_yaxes(title_text="tokens seen", range=[n + 0.5, 0.5], showgrid=False)
     fig.update_layout(
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"},
-        margin={"b": 190},
+        margin={"t": 110, "b": 190},
     )
     alive = np.flatnonzero(held[-1])
     gone = dropped_at[dropped_at >= 0] - np.flatnonzero(dropped_at >= 0)
@@ -85,7 +85,7 @@ def rolling_film(
         caption="A vertical bar is a pair that stays; a diagonal rim is a window that moves along.",
         source="rolling_film",
         params={"budget": budget, "policy": policy, "layer": layer, "head": head},
-        height=680,
+        height=700,
     )
 
 
@@ -104,9 +104,9 @@ def _controls(fig: go.Figure, stops: list[int]) -> None:
                 "type": "buttons",
                 "direction": "left",
                 "x": 0,
-                "y": -0.30,
+                "y": 1.01,
                 "xanchor": "left",
-                "yanchor": "top",
+                "yanchor": "bottom",
                 "showactive": False,
                 "buttons": [
                     {"label": "▶ play", "method": "animate", "args": [None, play]},
@@ -117,8 +117,8 @@ def _controls(fig: go.Figure, stops: list[int]) -> None:
         sliders=[
             {
                 "active": len(stops) - 1,
-                "x": 0.22,
-                "len": 0.78,
+                "x": 0,
+                "len": 1,
                 "y": -0.26,
                 "yanchor": "top",
                 "currentvalue": {"prefix": "tokens seen: "},

@@ -159,11 +159,11 @@ def passkey_norms(histograms: Mapping[str, Float[np.ndarray, " bins"]]) -> go.Fi
         fig.add_vline(x=mean, line={"color": colour, "dash": viz.DASHES[number % 2], "width": 2})
     fig.add_hline(
         y=1 / bins, line={"dash": "dot", "color": viz.INK}, annotation_text="any token",
-        annotation_position="top left",
+        annotation_position="top right", annotation_bgcolor="rgba(255,255,255,0.8)",
     )  # fmt: skip
     fig.update_layout(
         barmode="overlay",
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"},
     )
     fig.update_xaxes(title_text="norm percentile of the digits' keys within their head",
                      range=[0, 1])  # fmt: skip

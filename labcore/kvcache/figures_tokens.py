@@ -56,11 +56,7 @@ def norm_scatter(
         )  # fmt: skip
     printed = f"Spearman(−norm, attention) = {rho:.2f}"
     if relative_alr is not None:
-        printed += f"<br>relative ALR = {relative_alr:.2f}"
-    fig.add_annotation(
-        x=0.99, y=0.98, xref="paper", yref="paper", xanchor="right", yanchor="top", text=printed,
-        showarrow=False, align="right", bgcolor="white", bordercolor=viz.GRID, borderpad=6,
-    )  # fmt: skip
+        printed += f", relative ALR = {relative_alr:.2f}"
     fig.update_xaxes(title_text="key norm")
     fig.update_yaxes(
         title_text="mean attention from the last queries", type="log", dtick=1,
@@ -70,6 +66,8 @@ def norm_scatter(
         coloraxis={"colorscale": viz.SEQUENTIAL, "cmin": 0, "cmax": n - 1,
                    "colorbar": {"title": "position"}},
         legend={"x": 0.02, "y": 0.02},
+        title={"subtitle": {"text": printed, "font": {"size": 14}}},
+        margin={"t": 84},
     )  # fmt: skip
     top = int(np.argmax(attention))
     measured = f", relative attention loss {relative_alr:.2f}" if relative_alr is not None else ""
@@ -168,7 +166,7 @@ def low_norm_tokens(rows: Rows, *, text: str) -> go.Figure:
         labels[cell] = f"{shown(r['token'])[:9]} <i>@{r['position']}</i> {r['norm']:.1f}"
     means = {(r["first_layer"], r["last_layer"]): r["mean_norm"] for r in here}
     names = [f"layer {a}" if a == b else f"layers {a}–{b}" for a, b in bands]
-    heads = [f"<b>{name}</b><br>mean norm {means[band]:.1f}"
+    heads = [f"<b>{name}</b><br>mean {means[band]:.1f}"
              for name, band in zip(names, bands, strict=True)]  # fmt: skip
     fig = go.Figure(
         go.Heatmap(
@@ -178,7 +176,9 @@ def low_norm_tokens(rows: Rows, *, text: str) -> go.Figure:
             colorbar={"title": "mean norm<br>percentile"},
         )
     )  # fmt: skip
-    fig.update_xaxes(side="top", showgrid=False, ticks="")
+    fig.update_xaxes(
+        side="top", showgrid=False, ticks="", tickangle=0, tickfont={"size": 12}, automargin=False
+    )
     fig.update_yaxes(title_text="rank", autorange="reversed", showgrid=False, dtick=1)
     fig.update_layout(margin={"t": 110})
     first = [

@@ -4,6 +4,7 @@ Each function measures one part of :class:`~labcore.kvcache.settings.Config` on 
 returns plain arrays and tables, one row a trial, so that a spread over trials can always be shown.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,7 @@ def passkey(lab: Lab, part: Passkey, progress: Progress) -> Findings:
             text=data.prose(number, part.length) if part.filler == "prose" else None,
             chat=part.filler == "prose",
         )
+        prompt = _digits_only(lab.tokenizer, prompt)
         at = {"length": part.length, "filler": part.filler, "depth": depth, "seed": seed}
         rows = retrieval_rows(
             lab.model,
@@ -174,6 +176,19 @@ def passkey(lab: Lab, part: Passkey, progress: Progress) -> Findings:
         name = f"passkey_percentiles/{part.filler}@{part.length}"
         found.arrays[name] = (counts / counts.sum()).astype(np.float32)
     return found
+
+
+def _digits_only(tokenizer: Any, prompt: Prompt) -> Prompt:
+    """The same prompt with the blank before the key moved from the answer to the question.
+
+    What is asked for is the key: a model that would begin with another blank, or with an article,
+    and then says all five digits has found it.
+    """
+    blanks = 0
+    while not tokenizer.decode(prompt.answer[0, blanks : blanks + 1].tolist()).strip():
+        blanks += 1
+    question = torch.cat([prompt.question, prompt.answer[:, :blanks]], dim=1)
+    return replace(prompt, question=question, answer=prompt.answer[:, blanks:])
 
 
 def _evidence_percentiles(lab: Lab, prompt: Prompt) -> Float[np.ndarray, "l g e"]:
