@@ -9,7 +9,7 @@ from labcore import viz
 from labcore.kvcache.labels import chosen, hatched, label, style
 from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
 
-_TICKS = [10, 15, 20, 25, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1e3, 3e3, 1e4, 3e4]
+_TICKS = [10, 15, 20, 30, 40, 50, 100, 150, 200, 300, 500, 700, 1e3, 2e3, 3e3, 1e4, 2e4, 3e4]
 
 
 def perplexity_curves(
@@ -172,7 +172,7 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
     )  # fmt: skip
     reach = [r["perplexity"] for r in here]
     fig.update_xaxes(
-        type="log", title_text="perplexity (log scale)", tickvals=_TICKS,
+        type="log", title_text="perplexity (log scale)", tickvals=_TICKS[::3],
         range=[math.log10(min(reach) * 0.8), math.log10(max(*reach, *middle)) + 0.2],
     )  # fmt: skip
     fig.update_layout(

@@ -61,18 +61,20 @@ def retrieval_grid_figure(
     fig.update_layout(
         coloraxis={"colorscale": viz.SEQUENTIAL, "cmin": 0, "cmax": 1,
                    "colorbar": {"title": "share<br>found"}},
-        margin={"t": 96},
+        margin={"t": 116},
     )  # fmt: skip
     full = over_trials(rows, column, policy="full")
+    of_full = f"full cache {full.mean:.2f} of {full.n} trials"
+    fig.update_annotations(font_size=13)
+    fig.update_layout(title={"subtitle": {"text": of_full, "font": {"size": 14}}})
     return viz.finish(
         fig,
-        title=f"Is the {task} still found? Full cache: {full.mean:.2f} of {full.n} trials",
-        alt=f"Mean over {len(depths)} depths, full cache {full.mean:.2f} ({full.n} trials): "
-        f"{'; '.join(said)}.",
+        title=f"Is the {task} still found?",
+        alt=f"Mean over {len(depths)} depths, {of_full}: {'; '.join(said)}.",
         caption="Yellow cells are found, blue ones lost: compare the same ratio across the grids.",
         source="retrieval_grid_figure",
         params={"policies": names, "column": column},
-        height=240 + 26 * len(depths),
+        height=260 + 26 * len(depths),
     )
 
 

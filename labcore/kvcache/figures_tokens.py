@@ -173,7 +173,7 @@ def low_norm_tokens(rows: Rows, *, text: str) -> go.Figure:
             z=z, x=heads, y=np.arange(1, ranks + 1), text=labels, texttemplate="%{text}",
             textfont={"size": 12}, colorscale=viz.SEQUENTIAL, zmin=0, zmax=0.5, xgap=3, ygap=2,
             hovertemplate="%{text}<br>mean percentile %{z:.2f}<extra></extra>",
-            colorbar={"title": "mean norm<br>percentile"},
+            colorbar={"title": "mean norm<br>percentile", "thickness": 12},
         )
     )  # fmt: skip
     fig.update_xaxes(

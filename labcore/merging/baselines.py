@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from labcore.merging.factors import truncated_svd
+from labcore.merging.factors import polar_factor, truncated_svd
 from labcore.merging.tsv import check_tasks, tsv_merge
 from labcore.merging.vectors import MatrixPolicy, TaskVector
 
@@ -152,12 +152,63 @@ def _isotropic(total: Tensor) -> Tensor:
     return (factors.s.sum() / min(total.shape)) * factors.U @ factors.Vh
 
 
+def iso_cts(
+    task_vectors: Tasks, *, common: float = 0.8, policy: MatrixPolicy | None = None
+) -> TaskVector:
+    """Iso-C with room for each task (arXiv 2502.04959): whitened directions, one singular value.
+
+    The leading directions of the sum are the common space; each task adds the leading directions
+    of what that space leaves of it. All are whitened as in TSV-Merge and get the mean of their
+    singular values. What is no matrix is the mean.
+
+    Args:
+        task_vectors: Task name -> task vector.
+        common: Share of the r directions that the sum gives; what does not divide by T joins it.
+        policy: Which parameters are matrices.
+
+    Raises:
+        ValueError: ``common`` outside (0, 1].
+    """
+    if not 0 < common <= 1:
+        raise ValueError(f"common must be in (0, 1], got {common}")
+    policy = policy or MatrixPolicy()
+    merged = dict(weight_average(task_vectors))
+    for name, value in merged.items():
+        if policy.kind(name, value) == "matrix":
+            blocks = [policy.blocks(name, tau[name]) for tau in task_vectors.values()]
+            parts = [_common_and_own(group, common) for group in zip(*blocks, strict=True)]
+            merged[name] = torch.cat(parts).view(value.shape).to(value.dtype)
+    return TaskVector(merged)
+
+
+def _common_and_own(deltas: Sequence[Tensor], share: float) -> Tensor:
+    wide = [delta.double() for delta in deltas]
+    r = min(wide[0].shape)
+    own = (r - int(r * share)) // len(wide)
+    spaces = [truncated_svd(torch.stack(wide).sum(0), r - own * len(wide), method="svd")]
+    basis = spaces[0].U
+    for delta in wide if own else ():
+        spaces.append(truncated_svd(delta - basis @ (basis.T @ delta), own, method="svd"))
+    s = torch.cat([space.s for space in spaces])
+    if not len(s):
+        return torch.zeros_like(wide[0])
+    left = polar_factor(torch.cat([space.U for space in spaces], 1))
+    right = polar_factor(torch.cat([space.Vh.T for space in spaces], 1))
+    return s.sum() / r * left @ right.T
+
+
 def _tsv_m(task_vectors: Tasks, **options: Any) -> TaskVector:
     return tsv_merge(task_vectors, **options)[0]
 
 
 def _rank_cut(task_vectors: Tasks, **options: Any) -> TaskVector:
     return tsv_merge(task_vectors, orthogonalize=False, vector_rule="sum", **options)[0]
+
+
+def _full_rank(task_vectors: Tasks, **options: Any) -> TaskVector:
+    largest = max(min(v.flatten(1).shape) for v in next(iter(task_vectors.values())).values()
+                  if v.ndim > 1)  # fmt: skip
+    return tsv_merge(task_vectors, rank=largest, **options)[0]
 
 
 def _combine(task_vectors: Tasks, function: Callable[[Tensor], Tensor]) -> TaskVector:
@@ -193,6 +244,8 @@ MERGERS: dict[str, Callable[..., TaskVector]] = {
     "breadcrumbs": breadcrumbs,
     "consensus_ta": consensus_ta,
     "iso_c": iso_c,
+    "iso_cts": iso_cts,
     "rank_cut": _rank_cut,
+    "full_rank": _full_rank,
     "tsv_m": _tsv_m,
 }

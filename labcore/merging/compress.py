@@ -110,24 +110,32 @@ def tsv_compress(
     task_vectors: Mapping[str, TaskVector],
     *,
     fraction: float | None = None,
+    energy: float | None = None,
     policy: MatrixPolicy | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> CompressedTasks:
-    """Keep the top floor(r * fraction) triples (at least one) of every matrix of every task.
+    """Keep the leading triples of every matrix of every task, at least one.
+
+    The authors' code decomposes ``text_projection`` here although its merge does not; ours has one
+    policy for both.
 
     Args:
         task_vectors: Task name -> task vector.
-        fraction: Share of the components; 1 / T by default.
+        fraction: Share of the components, floor(r * fraction); 1 / T by default.
+        energy: Instead: the fewest components with this share of each matrix's squared norm.
         policy: Which parameters are matrices; its ``split`` is not used here.
         dtype: What the factors are stored in.
 
     Raises:
-        ValueError: no task, or fraction outside (0, 1].
+        ValueError: no task, fraction or energy outside (0, 1], or both given.
     """
     check_tasks(task_vectors)
+    if fraction is not None and energy is not None:
+        raise ValueError("give fraction or energy, not both: each decides the rank")
     share = 1 / len(task_vectors) if fraction is None else fraction
-    if not 0 < share <= 1:
-        raise ValueError(f"fraction must be in (0, 1], got {share}")
+    for label, value in (("fraction", share), ("energy", 1.0 if energy is None else energy)):
+        if not 0 < value <= 1:
+            raise ValueError(f"{label} must be in (0, 1], got {value}")
     policy = policy or MatrixPolicy()
     entries: dict[str, dict[str, Any]] = {task: {} for task in task_vectors}
     for task, tau in task_vectors.items():
@@ -135,11 +143,20 @@ def tsv_compress(
             if policy.kind(name, value) != "matrix":
                 entries[task][name] = value.clone()
                 continue
-            matrix = value.flatten(1)
-            k = max(1, int(min(matrix.shape) * share + 1e-9))
-            full = truncated_svd(matrix, k, name=f"{task}: {name}")
-            cast = (part.to(dtype) for part in (full.U, full.s, full.Vh))
-            u, s, vh = cast
-            entries[task][name] = Factors(u, s, vh, full.energy, full.dropped)
+            label = f"{task}: {name}"
+            kept = _leading(value.flatten(1), share, energy, label)
+            u, s, vh = (part.to(dtype) for part in (kept.U, kept.s, kept.Vh))
+            entries[task][name] = Factors(u, s, vh, kept.energy, kept.dropped)
     first = next(iter(task_vectors.values()))
     return CompressedTasks(entries, {n: tuple(v.shape) for n, v in first.items()})
+
+
+def _leading(matrix: Tensor, share: float, energy: float | None, label: str) -> Factors:
+    """The kept triples of one matrix."""
+    if energy is None:
+        return truncated_svd(matrix, max(1, int(min(matrix.shape) * share + 1e-9)), name=label)
+    full = truncated_svd(matrix, min(matrix.shape), name=label)
+    if not full.rank:
+        return full
+    reached = (full.s**2).cumsum(0) / (full.s**2).sum()
+    return full.truncate(int((reached < energy - 1e-12).sum()) + 1)

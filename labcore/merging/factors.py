@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.linalg import blas, eigh
 from torch import Tensor
 
-Method = Literal["auto", "gram", "svd"]
+Method = Literal["auto", "gram", "svd", "randomized"]
 _SQUARE_SAFE = 1e-6  # below this share of s_1, squaring has lost the digits of s
 
 
@@ -66,15 +66,36 @@ def default_tol(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 1e-7
 
 
+def rounding_floor(weight: Float[Tensor, "m n"]) -> float:
+    """Size of the singular values that storing ``weight`` in its dtype makes by rounding alone.
+
+    u * rms(W) * (sqrt(m) + sqrt(n)), with u the unit roundoff (2^-24, 2^-11, 2^-9 for float32,
+    float16, bfloat16): the spectral norm of a random matrix of independent rounding errors.
+    """
+    m, n = weight.shape
+    rms = float(weight.double().square().mean().sqrt())
+    return torch.finfo(weight.dtype).eps / 2 * rms * (m**0.5 + n**0.5)
+
+
 def truncated_svd(
     delta: Float[Tensor, "m n"],
     rank: int,
     *,
     method: Method = "auto",
     tol: float | None = None,
+    floor: float = 0.0,
     name: str = "delta",
 ) -> Factors:
     """The leading ``rank`` singular triples of ``delta``, in float64, null directions left out.
+
+    Args:
+        delta: The matrix.
+        rank: How many triples.
+        method: "gram" squares the short side, "svd" does not, "auto" chooses; "randomized" is
+            approximate (flat spectra come out wrong by tens of percent) and never chosen.
+        tol: Null directions lie below this share of s_1 (:func:`default_tol`).
+        floor: They also lie below this absolute size, as :func:`rounding_floor` gives it.
+        name: What to call the matrix in an error.
 
     Raises:
         ValueError: not a finite real matrix, rank outside 1..min(m, n), or unknown method.
@@ -84,25 +105,43 @@ def truncated_svd(
     """
     check_matrix(name, delta)
     check_rank(name, rank, min(delta.shape))
-    if method not in ("auto", "gram", "svd"):
-        raise ValueError(f"method must be auto, gram or svd, got {method!r}")
+    if method not in ("auto", "gram", "svd", "randomized"):
+        raise ValueError(f"method must be auto, gram, svd or randomized, got {method!r}")
     tol = default_tol(delta.dtype) if tol is None else tol
     if not delta.any():
         return _zero(delta, rank)
     matrix = delta.double().numpy()
     wide = matrix.shape[0] < matrix.shape[1]
     tall = matrix.T if wide else matrix
-    triple = None if method == "svd" else _gram_triples(tall, rank)
-    if triple is None or (method == "auto" and triple[1][-1] < _SQUARE_SAFE * triple[1][0]):
-        u, s, vh = np.linalg.svd(tall, full_matrices=False)
-        triple = (u[:, :rank], s[:rank], vh[:rank])
-    u, s, vh = triple
-    kept = int((s > tol * s[0]).sum())
+    u, s, vh = _triples(tall, rank, method)
+    kept = int((s > max(tol * s[0], floor)).sum())
     u, s, vh = u[:, :kept], s[:kept], vh[:kept]
     energy = min(1.0, float((s**2).sum() / (matrix**2).sum()))
     left, right = (vh.T, u.T) if wide else (u, vh)
     U, values, Vh = (torch.from_numpy(np.array(x, order="C")) for x in (left, s, right))
     return Factors(U, values, Vh, energy=energy, dropped=rank - kept)
+
+
+def _triples(
+    tall: np.ndarray, rank: int, method: Method
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if method == "randomized":
+        return _sketched_triples(tall, rank)
+    if method != "svd":
+        u, s, vh = _gram_triples(tall, rank)
+        if method == "gram" or s[-1] >= _SQUARE_SAFE * s[0]:
+            return u, s, vh
+    u, s, vh = np.linalg.svd(tall, full_matrices=False)
+    return u[:, :rank], s[:rank], vh[:rank]
+
+
+def _sketched_triples(tall: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Halko, Martinsson, Tropp (2011): a random range of rank + 10 columns, one power step."""
+    width = min(rank + 10, tall.shape[1])
+    probe = np.random.default_rng(0).standard_normal((tall.shape[1], width))
+    basis = np.linalg.qr(tall @ (tall.T @ (tall @ probe)))[0]
+    u, s, vh = np.linalg.svd(basis.T @ tall, full_matrices=False)
+    return (basis @ u)[:, :rank], s[:rank], vh[:rank]
 
 
 def _gram_triples(tall: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -26,8 +26,8 @@ class Recipe:
     pretrain_images: int = 40_000
     pretrain_epochs: int = 5
     pretrain_lr: float = 2e-3
-    images: int = 3000
-    epochs: int = 4
+    images: int = 6000
+    epochs: int = 6
     lr: float = 3e-4
     batch: int = 128
 
