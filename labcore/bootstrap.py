@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +136,28 @@ def install_lab(python: Path, uv: str | None, constraints: Path) -> None:
         raise SetupError("pip could not install the packages: read its message above, ./lab setup")
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Wait until no other set-up works on ``folder``; gives whether there was one to wait for.
+
+    Where the system has no file locks nothing is waited for.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    waited = False
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("lab: another set-up is running, waiting for it", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waited = True
+        yield waited
+
+
 def make(folder: Path, stamp: str, *, cuda: bool) -> None:
     """Make or refresh the environment in ``folder``; the stamp is written last.
 
@@ -166,7 +190,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cuda", action="store_true", help="accept the CUDA build of torch")
     args = parser.parse_args(argv)
     try:
-        make(args.venv, args.stamp, cuda=args.cuda)
+        with alone(args.venv) as waited:
+            stamp = args.venv / ".lab-stamp"
+            if waited and stamp.exists() and stamp.read_text().strip() == args.stamp.strip():
+                return 0  # the other one did it
+            make(args.venv, args.stamp, cuda=args.cuda)
     except (SetupError, OSError, subprocess.CalledProcessError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

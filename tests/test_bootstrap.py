@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,26 @@ def test_cuda_is_never_taken_unasked(
     assert calls == []
     install(monkeypatch, constraints, cuda=True)
     assert len(calls) == 1
+
+
+def test_a_second_set_up_waits_for_the_first_and_does_nothing_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, made = tmp_path / "venv", []
+
+    def make(folder: Path, stamp: str, *, cuda: bool) -> None:
+        made.append(stamp)
+        time.sleep(0.3)
+        folder.mkdir(exist_ok=True)
+        (folder / ".lab-stamp").write_text(stamp + "\n")
+
+    monkeypatch.setattr(bootstrap, "make", make)
+    call = ["--venv", str(folder), "--stamp", "1 2"]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(bootstrap.main, [call, call])) == [0, 0]
+    assert made == ["1 2"]
+    assert bootstrap.main(call) == 0
+    assert len(made) == 2  # asked for alone, a set-up is done again
 
 
 def test_constraints_hold_no_address_and_no_cuda(root: Path) -> None:

@@ -7,7 +7,8 @@ so that a reader needs nothing but the folder: no network, no kernel.
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from labcore.course.anatomy import NOTEBOOK_ID
@@ -60,15 +61,28 @@ def render(notebook: Any, outputs: Mapping[str, list[Any]], addresses: Mapping[s
             continue
         if cell.source.strip():
             parts.append(f'<div class="code">{_highlighted(cell.source)}</div>')
-        for output in outputs.get(cell.id, ()):
+        for output in _joined(outputs.get(cell.id, ())):
             plots += is_plot(output)
-            parts.append(_output(output, f"plot-{plots}", cell.id))
+            if markdown := output.get("data", {}).get("text/markdown"):
+                parts.append(write(markdown))
+            else:
+                parts.append(_output(output, f"plot-{plots}", cell.id))
     if not plots:
         raise PageError("the page has no plot")
     text = "\n".join(parts)
     if found := re.search(r"<(?:script|link|iframe)[^>]+(?:src|href)=.https?:[^>]*>", text):
         raise PageError(f"an output asks for the network: {found[0][:90]}")
     return text
+
+
+def _joined(outputs: Iterable[Any]) -> Iterator[Any]:
+    """The outputs, with printed text that comes in several pieces as one."""
+    for stream, group in groupby(outputs, key=lambda o: o.get("name", "")):
+        if stream != "stdout":
+            yield from group
+        else:
+            pieces = list(group)
+            yield {**pieces[0], "text": "".join(piece["text"] for piece in pieces)}
 
 
 def _output(output: Mapping[str, Any], name: str, cell_id: str) -> str:

@@ -125,6 +125,21 @@ def test_text_is_escaped_and_noise_is_left_out() -> None:
     assert "a warning" not in text
 
 
+def test_printed_pieces_are_one_text_and_markdown_is_prose() -> None:
+    def said(text: str) -> Any:
+        return nbformat.v4.new_output("stream", name="stdout", text=text)
+
+    prose = nbformat.v4.new_output(
+        "display_data", data={"text/markdown": "**so**", "text/plain": "<IPython Markdown>"}
+    )
+    outputs = [said("one\n"), said("two\n"), plot(metadata={"alt": "a"}), said("three\n"), prose]
+    text = pages.render(notebook(CODE), {"c0": outputs}, {})
+    assert '<pre class="printed">one\ntwo\n</pre>' in text
+    assert text.count('<pre class="printed">') == 2
+    assert "<strong>so</strong>" in text
+    assert "IPython" not in text
+
+
 def test_mentioned_notebooks_become_links() -> None:
     prose = nbformat.v4.new_markdown_cell("See B10, B77, `B10` and [it](../book/B10_x.ipynb).")
     outputs = {"c0": [plot(metadata={"alt": "a"})]}
