@@ -9,6 +9,7 @@ arXiv 1911.05496): the people around a random person, and a stretch of their con
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +42,7 @@ class Contacts:
         """Number of people."""
         return len(self.node_ids)
 
+    @cached_property
     def neighbours(self) -> list[Int[np.ndarray, " d"]]:
         """For each person, everyone met at least once."""
         both = np.concatenate([self.pairs, self.pairs[:, ::-1]])
@@ -145,7 +147,7 @@ def sample_piece(
         ValueError: sizes that no piece can have, or no piece with that many contacts was found.
     """
     _check_sizes(contacts, nodes, steps, count)
-    neighbours = contacts.neighbours()
+    neighbours = contacts.neighbours
     for _ in range(100):
         members = _search(neighbours, int(rng.integers(contacts.people)), nodes, rng)
         if len(members) < nodes:

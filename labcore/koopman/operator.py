@@ -14,6 +14,8 @@ from jaxtyping import Float, Inexact
 
 from labcore.koopman.dmd import eigenvalue_order
 
+Embedding = Literal["pca", "svd", "identity"]
+
 
 @dataclass(frozen=True)
 class KoopmanFit:
@@ -33,6 +35,23 @@ class KoopmanFit:
         """PCA coordinates."""
         return (states - self.mean) @ self.components
 
+    def coordinate(
+        self,
+        states: Float[np.ndarray, "*b f"],
+        mode: int = 0,
+        side: Literal["right", "left"] = "right",
+    ) -> Inexact[np.ndarray, "*b"]:
+        """States along one mode, complex where the mode is.
+
+        Raises:
+            ValueError: no such mode or side.
+        """
+        if not 0 <= mode < len(self.eigs):
+            raise ValueError(f"mode={mode} must be 0..{len(self.eigs) - 1}")
+        if side not in ("right", "left"):
+            raise ValueError(f"side={side!r}: right or left")
+        return self.embed(states) @ (self.right[:, mode] if side == "right" else self.left[mode])
+
     def project(
         self,
         states: Float[np.ndarray, "*b f"],
@@ -40,16 +59,14 @@ class KoopmanFit:
         side: Literal["right", "left"] = "right",
         part: Literal["real", "abs"] = "real",
     ) -> Float[np.ndarray, "*b"]:
-        """States seen along one mode.
+        """States seen along one mode, as real numbers.
 
         Raises:
             ValueError: no such mode, side or part.
         """
-        if not 0 <= mode < len(self.eigs):
-            raise ValueError(f"mode={mode} must be 0..{len(self.eigs) - 1}")
-        if side not in ("right", "left") or part not in ("real", "abs"):
-            raise ValueError(f"side={side!r}, part={part!r}: right or left, real or abs")
-        value = self.embed(states) @ (self.right[:, mode] if side == "right" else self.left[mode])
+        if part not in ("real", "abs"):
+            raise ValueError(f"part={part!r}: real or abs")
+        value = self.coordinate(states, mode, side)
         return value.real if part == "real" else np.abs(value)
 
     def one_step_skill(self, states: Float[np.ndarray, "b t f"]) -> float:
@@ -59,12 +76,21 @@ class KoopmanFit:
         return float(1 - error / ((z[:, 1:] - z[:, :-1]) ** 2).sum())
 
 
-def fit_operator(states: Float[np.ndarray, "b t f"], k: int, alpha: float = 1.0) -> KoopmanFit:
-    """PCA to ``k`` components, then ridge without intercept.
+def fit_operator(
+    states: Float[np.ndarray, "b t f"], k: int, alpha: float = 1.0, *, embedding: Embedding = "pca"
+) -> KoopmanFit:
+    """Embed in ``k`` coordinates, then ridge without intercept.
+
+    Args:
+        states: Sequences of states; pairs of steps never join two sequences.
+        k: Coordinates.
+        alpha: Ridge penalty.
+        embedding: ``"pca"`` centres; ``"svd"`` does not; ``"identity"`` keeps the states, with
+            ``k`` equal to their number of features.
 
     Raises:
-        ValueError: fewer than 3 steps, ``k`` out of range, NaN (it says where), or ``alpha`` too
-            small for a singular Gram matrix.
+        ValueError: fewer than 3 steps, ``k`` out of range, NaN (it says where), an unknown
+            embedding, or ``alpha`` too small for a singular Gram matrix.
     """
     b, t, f = states.shape
     if t < 3 or not 1 <= k <= min(f, b * t):
@@ -72,11 +98,7 @@ def fit_operator(states: Float[np.ndarray, "b t f"], k: int, alpha: float = 1.0)
     if not np.isfinite(states).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(states))[0])
         raise ValueError(f"states hold {states[place]} at (sequence, step, feature) {place}")
-    rows = states.reshape(-1, f)
-    mean = rows.mean(axis=0)
-    components = np.linalg.svd(rows - mean, full_matrices=False)[2][:k].T
-    top = np.abs(components).argmax(axis=0)
-    components = components * np.sign(components[top, np.arange(k)])  # signs are arbitrary: fix
+    mean, components = _embedding(states.reshape(-1, f), k, embedding)
     z = (states - mean) @ components
     x, y = z[:, :-1].reshape(-1, k), z[:, 1:].reshape(-1, k)
     gram = x.T @ x + alpha * np.eye(k, dtype=z.dtype)
@@ -89,9 +111,31 @@ def fit_operator(states: Float[np.ndarray, "b t f"], k: int, alpha: float = 1.0)
     return KoopmanFit(mean, components, K, eigs[order], right, np.linalg.pinv(right))
 
 
+def _embedding(rows: np.ndarray, k: int, embedding: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean, and components as columns with their arbitrary signs fixed."""
+    f = rows.shape[1]
+    if embedding == "identity":
+        if k != f:
+            raise ValueError(f"embedding='identity' keeps all {f} features: k={k} must be {f}")
+        return np.zeros(f, rows.dtype), np.eye(f, dtype=rows.dtype)
+    if embedding not in ("pca", "svd"):
+        raise ValueError(f"embedding={embedding!r}: pca, svd or identity")
+    mean = rows.mean(axis=0) if embedding == "pca" else np.zeros(f, rows.dtype)
+    centred = rows - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    components = vectors[:, np.argsort(values)[::-1][:k]]
+    top = np.abs(components).argmax(axis=0)
+    return mean, components * np.sign(components[top, np.arange(k)])
+
+
 def node_deviation(
     final: Float[np.ndarray, "n f"], fit: KoopmanFit, part: Literal["real", "abs"] = "real"
 ) -> Float[np.ndarray, " n"]:
-    """Node relevance of the article: |p(n) - mean p| of the last states along mode 0."""
-    p = fit.project(final, part=part)
-    return np.abs(p - p.mean())
+    """Node relevance of the article: |p - mean p| of the last states along mode 0.
+
+    ``part="abs"`` takes the modulus of the complex deviation, which no phase can change; the
+    deviation of the moduli is another, much weaker score.
+    """
+    p = fit.coordinate(final)
+    value = p.real if part == "real" else p
+    return np.abs(value - value.mean())

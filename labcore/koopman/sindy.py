@@ -8,6 +8,8 @@ follows without forming it.
 """
 
 import warnings
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
 from typing import Literal
 
 import numpy as np
@@ -152,3 +154,28 @@ def _one_target(
     if len(active):
         row[active] = np.linalg.lstsq(gram[np.ix_(active, active)], b[active], rcond=None)[0]
     return row
+
+
+def polynomial_library(
+    X: Float[np.ndarray, "s v"], degree: int, names: Sequence[str] | None = None
+) -> tuple[Float[np.ndarray, "s p"], tuple[str, ...]]:
+    """All monomials of the columns up to ``degree``, the constant first, and what they are called.
+
+    Raises:
+        ValueError: a degree below 1, NaN in ``X``, or another number of names than columns.
+
+    >>> polynomial_library(np.array([[2.0, 3.0]]), 2, ("x", "y"))
+    (array([[1., 2., 3., 4., 6., 9.]]), ('1', 'x', 'y', 'x x', 'x y', 'y y'))
+    """
+    called = tuple(names) if names is not None else tuple(f"x{i}" for i in range(X.shape[1]))
+    if degree < 1 or len(called) != X.shape[1]:
+        raise ValueError(f"degree={degree} must be 1 or more, {len(called)} names for {X.shape[1]}")
+    if not np.isfinite(X).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(X))[0])
+        raise ValueError(f"X holds {X[place]} at (sample, variable) {place}")
+    columns, terms = [np.ones(len(X), dtype=X.dtype)], ["1"]
+    for power in range(1, degree + 1):
+        for chosen in combinations_with_replacement(range(X.shape[1]), power):
+            columns.append(X[:, chosen].prod(axis=1))
+            terms.append(" ".join(called[i] for i in chosen))
+    return np.stack(columns, axis=1), tuple(terms)

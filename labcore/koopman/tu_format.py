@@ -5,11 +5,12 @@ bin t - 1; a node whose label turns 1 at time a is infected from bin a on (so ``
 :mod:`.truth`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 
 from labcore.koopman.simulate import NEVER, flags
 
@@ -68,6 +69,28 @@ def read_temporal_tu(
         infected_at = np.array(first[starts[g] : starts[g + 1]])
         graphs.append(TemporalGraph(rows, infected_at, int(label), steps))
     return graphs
+
+
+def pad_graphs(
+    graphs: Sequence[TemporalGraph],
+) -> tuple[Float32[np.ndarray, "b t n"], UInt8[np.ndarray, "b t n n"], Bool[np.ndarray, "b n"]]:
+    """Flags, contacts and mask of graphs with different numbers of nodes, as one batch.
+
+    Nodes beyond a graph's own are False in the mask; they have no contacts and are never infected.
+
+    Raises:
+        ValueError: no graphs, or graphs of different numbers of steps.
+    """
+    if len({g.steps for g in graphs}) != 1:
+        raise ValueError(f"{len(graphs)} graphs must have one number of steps")
+    n, steps = max(len(g.infected_at) for g in graphs), graphs[0].steps
+    x = np.zeros((len(graphs), steps, n), dtype=np.float32)
+    A = np.zeros((len(graphs), steps, n, n), dtype=np.uint8)
+    mask = np.zeros((len(graphs), n), dtype=bool)
+    for i, g in enumerate(graphs):
+        own = len(g.infected_at)
+        x[i, :, :own], A[i, :, :own, :own], mask[i, :own] = g.features(), g.adjacency(), True
+    return x, A, mask
 
 
 def _lines(path: Path) -> list[str]:

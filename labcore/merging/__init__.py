@@ -1,37 +1,38 @@
-"""Task singular vectors: merging fine-tuned models (Gargiulo et al., CVPR 2025, 2412.00081)."""
+"""Task singular vectors: merging and compressing fine-tuned models.
 
-from labcore.merging.baselines import MERGERS, tune_alpha
-from labcore.merging.compress import CompressedTasks, tsv_compress
-from labcore.merging.factors import Factors, lowrank_factors, polar_factor, truncated_svd
-from labcore.merging.tsv import (
-    FactorCache,
-    MergeReport,
-    STIResult,
-    normalized_accuracy,
-    singular_task_interference,
-    tsv_merge,
-    tsv_merge_matrix,
-)
-from labcore.merging.vectors import MatrixPolicy, TaskVector, apply, task_vector
+"Task Singular Vectors: Reducing Task Interference in Model Merging", Antonio Andrea Gargiulo,
+Donato Crisostomi, Maria Sofia Bucarelli, Simone Scardapane, Fabrizio Silvestri, Emanuele Rodola,
+CVPR 2025, arXiv 2412.00081.
 
-__all__ = [
-    "MERGERS",
-    "FactorCache",
-    "CompressedTasks",
-    "Factors",
-    "MatrixPolicy",
-    "MergeReport",
-    "STIResult",
-    "TaskVector",
-    "apply",
-    "lowrank_factors",
-    "normalized_accuracy",
-    "polar_factor",
-    "singular_task_interference",
-    "task_vector",
-    "truncated_svd",
-    "tsv_compress",
-    "tsv_merge",
-    "tsv_merge_matrix",
-    "tune_alpha",
-]
+Read :mod:`.vectors` (task vectors), :mod:`.factors` (truncated SVD, polar factor),
+:mod:`.interference` (how tasks collide), :mod:`.tsv` (the merge), :mod:`.compress` (one base and a
+few triples a task), :mod:`.baselines` (the other mergers) and :mod:`.streaming` (checkpoints larger
+than memory). A name loads when it is first used: drawing needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "baselines": "MERGERS breadcrumbs consensus_ta dare iso_c iso_cts tall_masks task_arithmetic "
+    "ties tune_alpha weight_average",
+    "compress": "CompressedTasks tsv_compress",
+    "factors": "Factors lowrank_factors polar_factor rounding_floor truncated_svd",
+    "interference": "STIResult singular_task_interference",
+    "router": "SubspaceRouter",
+    "streaming": "merge_checkpoints",
+    "tsv": "FactorCache MergeReport normalized_accuracy tsv_merge tsv_merge_matrix",
+    "vectors": "MatrixPolicy TaskVector apply task_vector",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,12 @@
-"""The models of the experiment on disk: made once, kept as safetensors, resumed after a kill."""
+"""The models of the experiment on disk: made once, resumed after a kill, and packed into one file.
 
+``python -m labcore.merging.checkpoints`` trains both pre-training seeds into ``out/merging``, packs
+each (a base, one-shot heads, and every task vector as 8-bit rows with a scale), and puts seed 0
+among the committed results. The experiment reads packed files only, so what it measures is what
+is committed.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,10 +15,32 @@ from torch import Tensor
 
 from labcore.merging import training
 from labcore.merging.data import TASKS
+from labcore.merging.vectors import TaskVector, task_vector
 from labcore.runs import Progress, replacing, silent
 
 StateDict = dict[str, Tensor]
+RESULTS = Path(__file__).parent / "results"
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "out" / "merging"
+_STEPS = 127.0  # an 8-bit row runs from -127 to 127 times its scale
+
+
+@dataclass(frozen=True)
+class Models:
+    """A base, its one-shot heads and the task vectors of its fine-tuned copies.
+
+    Attributes:
+        base: State dict of the pre-trained ViT.
+        heads: Task -> class prototypes, (classes, features).
+        task_vectors: Task -> difference from the base.
+    """
+
+    base: StateDict
+    heads: dict[str, Tensor]
+    task_vectors: dict[str, TaskVector]
+
+    def first(self, tasks: int) -> dict[str, TaskVector]:
+        """The task vectors of the first ``tasks`` tasks, in the order of the experiment."""
+        return {task: self.task_vectors[task] for task in TASKS[:tasks]}
 
 
 def make_all(
@@ -22,31 +51,82 @@ def make_all(
     tasks: tuple[str, ...] = TASKS,
     progress: Progress = silent,
 ) -> Path:
-    """Train the base and a model a task that are not yet in ``folder/seed<seed>``.
+    """Train the base and a model a task that are not yet in ``folder/seed<seed>``, and pack them.
 
     Returns:
-        That folder: ``base.safetensors``, ``heads.safetensors``, ``<task>.safetensors``.
+        The packed file, ``folder/seed<seed>/packed.safetensors``.
     """
     recipe = recipe or training.Recipe()
     folder = folder / f"seed{seed}"
+    packed = folder / "packed.safetensors"
+    if packed.exists():
+        return packed
     if not (folder / "base.safetensors").exists():
         _save(training.pretrain(recipe, seed), folder / "base.safetensors")
     base = load_file(folder / "base.safetensors")
     heads = {task: training.prototype_head(base, task, seed) for task in tasks}
-    _save(heads, folder / "heads.safetensors")
+    taus = {}
     for done, task in enumerate(tasks):
         progress(done, len(tasks), f"seed {seed}: {task}")
-        if not (folder / f"{task}.safetensors").exists():
-            model = training.finetune(base, heads[task], task, recipe, seed)
-            _save(model, folder / f"{task}.safetensors")
+        path = folder / f"{task}.safetensors"
+        if not path.exists():
+            _save(training.finetune(base, heads[task], task, recipe, seed), path)
+        taus[task] = task_vector(base, load_file(path))
     progress(len(tasks), len(tasks), f"seed {seed}")
-    return folder
+    return pack(Models(base, heads, taus), packed)
 
 
-def load(folder: Path, tasks: tuple[str, ...] = TASKS) -> tuple[StateDict, dict[str, StateDict]]:
-    """The base and the fine-tuned state dicts of a folder that :func:`make_all` filled."""
-    base = load_file(folder / "base.safetensors")
-    return base, {task: load_file(folder / f"{task}.safetensors") for task in tasks}
+def pack(models: Models, path: Path) -> Path:
+    """Write one small file: base and heads in float32, task vectors as 8-bit rows with scales."""
+    tensors = {f"base/{name}": value for name, value in models.base.items()}
+    tensors |= {f"head/{task}": head for task, head in models.heads.items()}
+    for task, tau in models.task_vectors.items():
+        for name, value in tau.items():
+            rows = value.flatten(1) if value.ndim > 1 else value[None]
+            scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / _STEPS
+            tensors[f"tau/{task}/{name}"] = (rows / scale).round().to(torch.int8).view(value.shape)
+            tensors[f"scale/{task}/{name}"] = scale[:, 0].contiguous()
+    _save(tensors, path)
+    return path
+
+
+def unpack(path: Path) -> Models:
+    """Read what :func:`pack` wrote.
+
+    Raises:
+        FileNotFoundError: no such file; the message has the command that makes it.
+        ValueError: the file is no packed set of models.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no {path.name}: python -m labcore.merging.checkpoints")
+    tensors = load_file(path)
+    base = _under(tensors, "base/")
+    if not base:
+        raise ValueError(f"{path.name} is no packed set of models: it has no base/ tensors")
+    taus: dict[str, dict[str, Tensor]] = {}
+    for key, steps in _under(tensors, "tau/").items():
+        task, name = key.split("/", 1)
+        scale = tensors[f"scale/{key}"]
+        rows = steps.flatten(1) if steps.ndim > 1 else steps[None]
+        taus.setdefault(task, {})[name] = (rows.float() * scale[:, None]).view(steps.shape)
+    order = [task for task in TASKS if task in taus]
+    named = {task: TaskVector({n: taus[task][n] for n in base}) for task in order}
+    return Models(base, _under(tensors, "head/"), named)
+
+
+def models_of(seed: int, progress: Progress = silent) -> Models:
+    """The packed models of a pre-training seed: committed, made before, or trained now."""
+    committed = committed_path(seed)
+    return unpack(committed if committed.exists() else make_all(seed, progress=progress))
+
+
+def committed_path(seed: int) -> Path:
+    """Where the committed models of a seed are, if they are."""
+    return RESULTS / f"models_seed{seed}.safetensors"
+
+
+def _under(tensors: StateDict, start: str) -> StateDict:
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
 def _save(tensors: StateDict, path: Path) -> None:
@@ -57,4 +137,6 @@ def _save(tensors: StateDict, path: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for number in (0, 1):
-        make_all(number)
+        made = make_all(number)
+        if number == 0:
+            _save(load_file(made), committed_path(0))

@@ -60,6 +60,15 @@ class CompressedTasks:
             whole += torch.Size(self.shapes[name]).numel() * tensor.element_size()
         return self.bytes(task) / whole
 
+    def energy(self, task: str) -> float:
+        """Share of the task's squared norm, over its matrices, that the kept triples hold."""
+        kept = whole = 0.0
+        for entry in self._of(task).values():
+            if isinstance(entry, Factors) and entry.rank:
+                held = float((entry.s.double() ** 2).sum())
+                kept, whole = kept + held, whole + held / entry.energy
+        return kept / whole if whole else 1.0
+
     def to_safetensors(self, path: str | Path) -> Path:
         """Write one file, under a temporary name first."""
         from safetensors.torch import save_file
@@ -133,9 +142,9 @@ def tsv_compress(
     if fraction is not None and energy is not None:
         raise ValueError("give fraction or energy, not both: each decides the rank")
     share = 1 / len(task_vectors) if fraction is None else fraction
-    for label, value in (("fraction", share), ("energy", 1.0 if energy is None else energy)):
-        if not 0 < value <= 1:
-            raise ValueError(f"{label} must be in (0, 1], got {value}")
+    for label, wanted in (("fraction", share), ("energy", 1.0 if energy is None else energy)):
+        if not 0 < wanted <= 1:
+            raise ValueError(f"{label} must be in (0, 1], got {wanted}")
     policy = policy or MatrixPolicy()
     entries: dict[str, dict[str, Any]] = {task: {} for task in task_vectors}
     for task, tau in task_vectors.items():

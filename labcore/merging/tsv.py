@@ -1,52 +1,62 @@
-"""TSV-Merge and singular task interference (Gargiulo et al., CVPR 2025, arXiv 2412.00081).
+"""TSV-Merge (Gargiulo et al., CVPR 2025, arXiv 2412.00081, section 4).
 
 Each task keeps rank r // T; the kept left vectors of all tasks are made mutually orthogonal by one
 polar step, the right ones too; M = U_perp S V_perp^T is added to the base once, alpha = 1.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from labcore.merging.factors import Factors, check_rank, inverse_root, truncated_svd
+from labcore.merging.factors import Factors, Method, inverse_root, rounding_floor, truncated_svd
+from labcore.merging.interference import (
+    POLAR_TOL,
+    Matrices,
+    STIResult,
+    as_factors,
+    rank_per_task,
+    singular_task_interference,
+    stacked,
+)
 from labcore.merging.vectors import MatrixPolicy, StateDict, TaskVector, check_same_keys
 
-Norm = Literal["entrywise", "induced", "fro"]
+__all__ = [
+    "FactorCache",
+    "MergeReport",
+    "STIResult",
+    "TsvOptions",
+    "check_tasks",
+    "normalized_accuracy",
+    "rank_per_task",
+    "singular_task_interference",
+    "tsv_merge",
+    "tsv_merge_matrix",
+    "tsv_merge_matrix_reference",
+]
 ZeroRank = Literal["raise", "mean", "keep_one"]
-Matrices = Sequence[Tensor | Factors] | Sequence[Tensor] | Sequence[Factors]
-POLAR_TOL = 1e-7
-
-
-@dataclass(frozen=True)
-class STIResult:
-    """Singular task interference of one layer.
-
-    Attributes:
-        value: ||(U^T U - I) S (V^T V - I)|| in the chosen norm.
-        normalized: value / sum(S), comparable between layers; 0 when nothing is kept.
-        gram_left: U^T U, (Tk, Tk). gram_right: V^T V.
-        blocks: (T, T) sums of |entries| of the product's blocks.
-        pairwise: (T, T) interference of each pair of tasks alone.
-    """
-
-    value: float
-    normalized: float
-    gram_left: Float[Tensor, "k k"]
-    gram_right: Float[Tensor, "k k"]
-    blocks: Float[Tensor, "t t"]
-    pairwise: Float[Tensor, "t t"]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was done to each parameter: one row a parameter; a list of plain dicts in ``rows``."""
+    """What was done to each parameter: one row a parameter; a list of plain dicts in ``rows``.
 
-    rows: list[dict[str, Any]]
+    Attributes:
+        rows: kind, rank, kept energy of each task, interference before and after whitening,
+            condition numbers, dropped null directions, kept ones that are rounding noise, dtypes,
+            seconds.
+        peak_bytes: Most memory that a streamed merge took beyond its start; 0 when not measured.
+        notes: What the reader should know, as mixed dtypes.
+    """
+
+    rows: list[Row]
+    peak_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame."""
@@ -55,114 +65,80 @@ class MergeReport:
         return pandas.DataFrame(self.rows)
 
 
-def rank_per_task(shape: Sequence[int], tasks: int) -> int:
-    """r // T, which is 0 when there are more tasks than directions.
-
-    >>> rank_per_task((768, 3072), 8)
-    96
-    """
-    return min(shape) // tasks
-
-
-def as_factors(items: Matrices, rank: int | None, tol: float | None = None) -> list[Factors]:
-    """Factors of each task at ``rank`` (default r // T).
+@dataclass(frozen=True)
+class TsvOptions:
+    """How a parameter is merged; see :func:`tsv_merge`.
 
     Raises:
-        ValueError: no task, shapes that differ, rank outside 1..r, or more tasks than directions.
+        ValueError: an unknown word, a rank below 1, or a negative tolerance.
     """
-    if not items:
-        raise ValueError("tasks: want at least one task to merge, got none")
-    shapes = {tuple(item.shape) for item in items}
-    if len(shapes) > 1:
-        raise ValueError(f"tasks: shapes differ, {sorted(shapes)}; give matrices of one parameter")
-    shape = shapes.pop()
-    if len(shape) != 2:
-        raise ValueError(f"tasks: want matrices, got shape {shape}")
-    k = rank_per_task(shape, len(items)) if rank is None else rank
-    if rank is None and k == 0:
-        raise ValueError(
-            f"rank: {len(items)} tasks leave rank 0 of {min(shape)}; give rank, or on_zero_rank"
-        )
-    check_rank("tasks", k, min(shape))
-    return [
-        item.truncate(k)
-        if isinstance(item, Factors)
-        else truncated_svd(item, k, tol=tol, name=f"task {number}")
-        for number, item in enumerate(items)
-    ]
 
+    rank: int | None = None
+    policy: MatrixPolicy = field(default_factory=MatrixPolicy)
+    vector_rule: Literal["mean", "sum"] = "mean"
+    orthogonalize: bool = True
+    on_zero_rank: ZeroRank = "raise"
+    tol: float | Literal["rounding"] | None = None
+    method: Method = "auto"
+    report: bool = True
 
-def _stack(factors: Sequence[Factors]) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        torch.cat([f.U for f in factors], 1),
-        torch.cat([f.s for f in factors]),
-        torch.cat([f.Vh for f in factors], 0).T,
-    )
+    def __post_init__(self) -> None:
+        if self.vector_rule not in ("mean", "sum"):
+            raise ValueError(f"vector_rule must be mean or sum, got {self.vector_rule!r}")
+        if self.on_zero_rank not in ("raise", "mean", "keep_one"):
+            raise ValueError(f"on_zero_rank: raise, mean or keep_one, got {self.on_zero_rank!r}")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+        if isinstance(self.tol, str) and self.tol != "rounding":
+            raise ValueError(f"tol must be a number or 'rounding', got {self.tol!r}")
+        if isinstance(self.tol, float) and not 0 <= self.tol < 1:
+            raise ValueError(f"tol must be in [0, 1), got {self.tol}")
 
+    def rank_of(self, name: str, value: Tensor, tasks: int) -> int:
+        """Components a task of this parameter; 0 when it is no matrix.
 
-def singular_task_interference(
-    deltas_or_factors: Matrices,
-    rank: int | None = None,
-    *,
-    norm: Norm = "entrywise",
-    whiten: bool = False,
-) -> STIResult:
-    """||(U^T U - I) S (V^T V - I)||: overlap counts where both sides overlap, weighted by s.
+        Raises:
+            ValueError: an integer tensor, or more tasks than directions with "raise".
+        """
+        kind = self.policy.kind(name, value)
+        if kind == "skip":
+            raise ValueError(f"{name}: {value.dtype} tensors carry no task; leave them out")
+        if kind == "vector":
+            return 0
+        block = self.policy.blocks(name, value)[0]
+        if self.rank is not None:
+            return min(self.rank, *block.shape)
+        k = rank_per_task(block.shape, tasks)
+        if k == 0 and self.on_zero_rank == "raise":
+            raise ValueError(
+                f"{name}: rank 0, {tasks} tasks for {tuple(block.shape)}; set rank or "
+                "on_zero_rank='mean' or 'keep_one'"
+            )
+        return max(k, 1) if self.on_zero_rank == "keep_one" else k
 
-    Args:
-        deltas_or_factors: One matrix, or its factors, a task.
-        rank: Kept per task; r // T by default.
-        norm: Sum of |entries| (the paper's), largest column sum, or Frobenius.
-        whiten: Measure the orthogonalised vectors instead; 0 up to rounding.
+    def reduce(
+        self, label: str, block: Tensor, rank: int, weight: Tensor | None
+    ) -> tuple[Factors, int]:
+        """One task's factors of one matrix, and how many of them are rounding noise.
 
-    Raises:
-        ValueError: as :func:`as_factors`, or an unknown norm.
-    """
-    if norm not in ("entrywise", "induced", "fro"):
-        raise ValueError(f"norm must be entrywise, induced or fro, got {norm!r}")
-    factors = as_factors(deltas_or_factors, rank)
-    left, s, right = _stack(factors)
-    gram_left, gram_right = left.T @ left, right.T @ right
-    if whiten:
-        gram_left, gram_right = _whitened(gram_left), _whitened(gram_right)
-    eye = torch.eye(len(s), dtype=s.dtype)
-    product = (gram_left - eye) * s @ (gram_right - eye)
-    total = float(s.sum())
-    value = _norm(product, norm)
-    sizes = [f.rank for f in factors]
-    rows = torch.stack([part.abs().sum(0) for part in product.split(sizes, 0)])
-    blocks = torch.stack([part.sum(1) for part in rows.split(sizes, 1)], 1)
-    pairs = _pairwise(gram_left - eye, s, gram_right - eye, sizes, norm)
-    share = value / total if total else 0.0
-    return STIResult(value, share, gram_left, gram_right, blocks, pairs)
+        Args:
+            label: Task and parameter, for errors.
+            block: The difference, (m, n).
+            rank: Components to keep.
+            weight: The base's matrix in its stored dtype, for the rounding floor.
 
-
-def _whitened(gram: Tensor) -> Tensor:
-    if not len(gram):
-        return gram
-    root, _ = inverse_root(gram, POLAR_TOL)
-    return root @ gram @ root
-
-
-def _norm(product: Tensor, norm: Norm) -> float:
-    if not product.numel():
-        return 0.0
-    if norm == "entrywise":
-        return float(product.abs().sum())
-    if norm == "induced":
-        return float(product.abs().sum(0).max())
-    return float(product.norm())
-
-
-def _pairwise(left: Tensor, s: Tensor, right: Tensor, sizes: list[int], norm: Norm) -> Tensor:
-    parts = torch.arange(len(s)).split(sizes)
-    out = torch.zeros(len(sizes), len(sizes), dtype=s.dtype)
-    for i in range(len(sizes)):
-        for j in range(i):
-            both = torch.cat((parts[i], parts[j]))
-            grid = (both[:, None], both)
-            out[i, j] = out[j, i] = _norm(left[grid] * s[both] @ right[grid], norm)
-    return out
+        Raises:
+            ValueError: tol="rounding" without a base.
+        """
+        floor = 0.0
+        if weight is not None:
+            floor = rounding_floor((weight.to(block.dtype) + block).to(weight.dtype))
+        if self.tol != "rounding":
+            found = truncated_svd(block, rank, method=self.method, tol=self.tol, name=label)
+            return found, int((found.s <= floor).sum())
+        if weight is None:
+            raise ValueError(f"{label}: tol='rounding' needs the base's weights; give base=")
+        return truncated_svd(block, rank, method=self.method, floor=floor, name=label), 0
 
 
 def tsv_merge_matrix(
@@ -187,7 +163,7 @@ def tsv_merge_matrix(
     Raises:
         ValueError: as :func:`as_factors`.
     """
-    left, s, right = _stack(as_factors(deltas_or_factors, rank, tol))
+    left, s, right = stacked(as_factors(deltas_or_factors, rank, tol))
     if orthogonalize and len(s):
         root_left, _ = inverse_root(left.T @ left, POLAR_TOL)
         root_right, _ = inverse_root(right.T @ right, POLAR_TOL)
@@ -253,11 +229,9 @@ def tsv_merge(
     *,
     rank: int | None = None,
     policy: MatrixPolicy | None = None,
-    vector_rule: Literal["mean", "sum"] = "mean",
-    orthogonalize: bool = True,
-    on_zero_rank: ZeroRank = "raise",
-    tol: float | None = None,
     cache: FactorCache | None = None,
+    base: StateDict | None = None,
+    **options: Any,
 ) -> tuple[TaskVector, MergeReport]:
     """TSV-Merge of whole models.
 
@@ -265,66 +239,82 @@ def tsv_merge(
         task_vectors: Task name -> task vector.
         rank: Kept per task and matrix, capped at each matrix's own size; r // T by default.
         policy: Which parameters are matrices.
-        vector_rule: What is not a matrix: mean over tasks (the authors' code) or sum.
-        orthogonalize: False leaves out the whitening (the ablation).
-        on_zero_rank: With more tasks than directions: refuse, take the mean, or keep one each.
-        tol: Null directions lie below this share of s_1.
         cache: Factors to use instead of new SVDs.
+        base: The base's weights; with them the report counts kept components that are no larger
+            than what storing the weights rounds away.
+        options: Further fields of :class:`TsvOptions`. ``vector_rule``: what is not a matrix is the
+            "mean" over tasks (the authors' code) or the "sum". ``orthogonalize=False`` leaves out
+            the whitening (the ablation). ``on_zero_rank``: with more tasks than directions "raise",
+            take the "mean", or "keep_one" each. ``tol``: null directions lie below this share of
+            s_1; "rounding" also drops what rounding alone explains. ``method``: of
+            :func:`truncated_svd`. ``report=False`` leaves the report empty and saves its time.
 
     Raises:
-        ValueError: no task, names that differ, or rank 0 with ``on_zero_rank="raise"``.
+        ValueError: no task, names or shapes that differ, an integer tensor, rank 0 with
+            ``on_zero_rank="raise"``, or a bad option.
     """
     check_tasks(task_vectors)
-    if vector_rule not in ("mean", "sum"):
-        raise ValueError(f"vector_rule must be mean or sum, got {vector_rule!r}")
-    policy = policy or MatrixPolicy()
+    how = TsvOptions(rank=rank, policy=policy or MatrixPolicy(), **options)
     merged: dict[str, Tensor] = {}
-    rows: list[dict[str, Any]] = []
-    first = next(iter(task_vectors.values()))
-    for name, value in first.items():
-        deltas = [tau[name] for tau in task_vectors.values()]
-        k = rank_per_task(value.flatten(1).shape, len(deltas)) if value.ndim > 1 else 1
-        matrix = policy.kind(name, value) == "matrix"
-        if matrix and rank is None and k == 0:
-            if on_zero_rank == "raise":
-                raise ValueError(
-                    f"{name}: rank 0, {len(deltas)} tasks for {tuple(value.shape)}; set rank or "
-                    "on_zero_rank='mean' or 'keep_one'"
-                )
-            matrix = on_zero_rank == "keep_one"
-        if not matrix:
-            total = torch.stack(deltas).sum(0)
-            merged[name] = total if vector_rule == "sum" else total / len(deltas)
+    rows: list[Row] = []
+    for name, value in next(iter(task_vectors.values())).items():
+        deltas = {task: tau[name] for task, tau in task_vectors.items()}
+        k = how.rank_of(name, value, len(deltas))
+        if k == 0:
+            merged[name] = merge_vectors(list(deltas.values()), how)
             rows.append({"parameter": name, "kind": "vector", "rank": 0})
             continue
-        wanted = max(k, 1) if rank is None else rank
-        parts, report = [], []
-        for number, block in enumerate(policy.blocks(name, value)):
-            limit = min(wanted, *block.shape)
+        weight = None if base is None else base[name]
+        parts = []
+        for number in range(len(how.policy.blocks(name, value))):
+            began = time.perf_counter()
             if cache is not None:
-                items = [cache.factors[task, name][number].truncate(limit) for task in task_vectors]
+                found = [(cache.factors[task, name][number].truncate(k), 0) for task in deltas]
             else:
-                blocks = [policy.blocks(name, d)[number] for d in deltas]
-                labels = [f"{task}: {name}" for task in task_vectors]
-                items = [
-                    truncated_svd(b, limit, tol=tol, name=label)
-                    for b, label in zip(blocks, labels, strict=True)
+                found = [
+                    how.reduce(
+                        f"{task}: {name}",
+                        how.policy.blocks(name, delta)[number],
+                        k,
+                        None if weight is None else how.policy.blocks(name, weight)[number],
+                    )
+                    for task, delta in deltas.items()
                 ]
-            dense = tsv_merge_matrix(items, rank=limit, orthogonalize=orthogonalize)
-            assert isinstance(dense, Tensor)
+            dense, row = merge_factors(name, found, k, how)
             parts.append(dense)
-            report.append(_row(name, items, limit))
+            if how.report:
+                kinds = sorted({str(delta.dtype) for delta in deltas.values()})
+                rows.append(row | {"dtypes": kinds, "seconds": time.perf_counter() - began})
         merged[name] = torch.cat(parts).view(value.shape).to(value.dtype)
-        rows += report
-    return TaskVector(merged), MergeReport(rows)
+    return TaskVector(merged), MergeReport(rows if how.report else [])
 
 
-def _row(name: str, factors: list[Factors], rank: int) -> dict[str, Any]:
-    left, s, right = _stack(factors)
+def merge_vectors(deltas: Sequence[Tensor], how: TsvOptions) -> Tensor:
+    """What is no matrix: the mean over tasks, or the sum."""
+    total = torch.stack(list(deltas)).sum(0)
+    return total if how.vector_rule == "sum" else total / len(deltas)
+
+
+def merge_factors(
+    name: str, found: Sequence[tuple[Factors, int]], rank: int, how: TsvOptions
+) -> tuple[Tensor, Row]:
+    """The merged matrix of all tasks' factors, and its row of the report.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    factors = [item for item, _ in found]
+    if len({f.shape for f in factors}) > 1:
+        raise ValueError(f"{name}: shapes differ between tasks, {[f.shape for f in factors]}")
+    dense = tsv_merge_matrix(factors, rank=rank, orthogonalize=how.orthogonalize)
+    assert isinstance(dense, Tensor)
+    if not how.report:
+        return dense, {}
+    left, s, right = stacked(factors)
     before = singular_task_interference(factors, rank)
     after = singular_task_interference(factors, rank, whiten=True)
     conditions = [inverse_root(x.T @ x, POLAR_TOL)[1] if len(s) else 1.0 for x in (left, right)]
-    return {
+    return dense, {
         "parameter": name,
         "kind": "matrix",
         "rank": rank,
@@ -335,6 +325,7 @@ def _row(name: str, factors: list[Factors], rank: int) -> dict[str, Any]:
         "condition_left": conditions[0],
         "condition_right": conditions[1],
         "dropped": sum(f.dropped for f in factors),
+        "rounding_noise": sum(noise for _, noise in found),
     }
 
 

@@ -122,17 +122,19 @@ def task_vector(base: StateDict, finetuned: StateDict, *, strict: bool = True) -
     )
 
 
-def difference(name: str, base: Tensor, finetuned: Tensor) -> Tensor:
+def difference(name: str, base: Tensor, finetuned: Tensor, task: str = "fine-tuned") -> Tensor:
     """One checked difference, in the wider dtype of the two and float32.
+
+    ``task`` names the second checkpoint in errors.
 
     Raises:
         ValueError: other shape, non-finite entries, an integer or a complex tensor.
     """
     if base.shape != finetuned.shape:
         raise ValueError(
-            f"{name}: shapes differ, base {tuple(base.shape)}, fine-tuned {tuple(finetuned.shape)}"
+            f"{name}: shapes differ, base {tuple(base.shape)}, {task} {tuple(finetuned.shape)}"
         )
-    for label, value in (("base", base), ("fine-tuned", finetuned)):
+    for label, value in (("base", base), (task, finetuned)):
         if not value.is_floating_point():
             raise ValueError(f"{name}: {label} tensor is {value.dtype}; want a real floating dtype")
         if not value.isfinite().all():

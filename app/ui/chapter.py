@@ -1,0 +1,82 @@
+"""The frame of a chapter's page, so that fifteen pages do not repeat it.
+
+The decorated body draws the centre-piece from the committed result; around it stand presets, the
+chapter's claim, what to look for, the code, the measured figures, and the works that follow.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.ui.catalogue import built_ids
+from app.ui.controls import Controls, Preset
+from app.ui.figures import show_code
+from app.ui.page import look_for, page
+from app.ui.sharing import shared
+from app.ui.tables import plain, table
+from labcore.book.experiment import load_result
+from labcore.book.numbers import shown
+from labcore.course.map import short_title
+from labcore.runs import Result
+from labcore.works import work
+
+Draw = Callable[[Result], None]
+
+
+def chapter(
+    id: str,
+    control: Controls,
+    *,
+    claim: str,
+    look: str,
+    code: Sequence[Callable[..., Any]] = (),
+    presets: Sequence[Preset] = (),
+    then: Sequence[str] = (),
+) -> Callable[[Draw], Callable[[], None]]:
+    """Make ``body(result)`` the page of a chapter.
+
+    Args:
+        id: The chapter, as ``"B04"``.
+        control: The page's controls.
+        claim: What the centre-piece shows, in one sentence.
+        look: What there is to discover (Markdown).
+        code: Functions of ``labcore`` whose source is offered.
+        presets: Buttons that lead to the discovery.
+        then: Ids of works that go on from here.
+
+    Raises:
+        ValueError: no such chapter.
+    """
+    name = work(id).page
+
+    def decorate(body: Draw) -> Callable[[], None]:
+        def whole() -> None:
+            result: Result = shared(load_result)
+            if presets:
+                control.presets(presets)
+            st.markdown(f"**Claim.** {claim}")
+            body(result)
+            look_for(look)
+            for function in code:
+                show_code(function, f"Show me the code: {function.__name__}")
+            _numbers(result, name)
+            if then:
+                st.markdown(f"**Where this goes:** {' · '.join(map(_link, then))}")
+
+        return page(name, control)(whole)
+
+    return decorate
+
+
+def _numbers(result: Result, name: str) -> None:
+    rows = result.tables.get(f"{name}/numbers", [])
+    if rows:
+        with st.expander("The figures of this chapter, measured", icon=":material/straighten:"):
+            table(shown(rows))
+
+
+def _link(id: str) -> str:
+    """A work's name, as a link where its page is there."""
+    text = plain(f"{id} {short_title(id)}")
+    return f"[{text}](/{work(id).page})" if id in built_ids() else text

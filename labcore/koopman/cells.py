@@ -1,0 +1,124 @@
+"""Recurrent graph cells: LSTM and GRU with a sum over neighbours, and GRU with diffusion.
+
+With z = [x, h], every gate of the first two is A_t z W_n + z W_r + b, without normalisation. The
+diffusion cell (Li et al., DCRNN, arXiv 1707.01926) reads z, P z .. P^k z and P' z .. P'^k z, with P
+the walk along contacts and P' the walk against them. All is linear in z, so what x brings is
+made for all steps at once.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from labcore.koopman.steps import Steps
+
+HOPS = 2  # of the diffusion cell
+
+
+class GraphLSTMCell(nn.Module):
+    """Gates input, forget, cell, output in this order; c <- f c + i g, h <- o tanh(c)."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__()
+        self.in_features, self.hidden = in_features, hidden
+        self.neighbour = nn.Linear(in_features + hidden, 4 * hidden, bias=False)
+        self.root = nn.Linear(in_features + hidden, 4 * hidden)
+
+    def forward(self, x: Float[Tensor, "t b n f"], graph: Steps) -> Float[Tensor, "t b n h"]:
+        """Hidden states of all steps, from zero states."""
+        w_x, w_h = _split(self.root, self.neighbour, self.in_features)
+        given = torch.cat([x, graph.all(x)], dim=-1) @ w_x + self.root.bias
+        h = c = x.new_zeros(*x.shape[1:3], self.hidden)
+        states = []
+        for t, part in enumerate(given.unbind(0)):
+            gates = part + torch.cat([h, graph.at(t, h)], dim=-1) @ w_h
+            i, f_gate, g, o = gates.chunk(4, dim=-1)
+            c = f_gate.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            states.append(h)
+        return torch.stack(states)
+
+
+class GraphGRUCell(nn.Module):
+    """Gates reset and update; candidate tanh of [x, r h]; h <- u h + (1 - u) candidate."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__()
+        self.in_features, self.hidden = in_features, hidden
+        self.neighbour = nn.Linear(in_features + hidden, 2 * hidden, bias=False)
+        self.root = nn.Linear(in_features + hidden, 2 * hidden)
+        self.neighbour_candidate = nn.Linear(in_features + hidden, hidden, bias=False)
+        self.root_candidate = nn.Linear(in_features + hidden, hidden)
+
+    def forward(self, x: Float[Tensor, "t b n f"], graph: Steps) -> Float[Tensor, "t b n h"]:
+        """Hidden states of all steps, from zero states."""
+        both = torch.cat([x, graph.all(x)], dim=-1)
+        w_x, w_h = _split(self.root, self.neighbour, self.in_features)
+        v_x, v_h = _split(self.root_candidate, self.neighbour_candidate, self.in_features)
+        gates_x = both @ w_x + self.root.bias
+        candidate_x = both @ v_x + self.root_candidate.bias
+        h = x.new_zeros(*x.shape[1:3], self.hidden)
+        states = []
+        for t, (gate, candidate) in enumerate(zip(gates_x, candidate_x, strict=True)):
+            r, u = (gate + torch.cat([h, graph.at(t, h)], dim=-1) @ w_h).sigmoid().chunk(2, -1)
+            kept = r * h
+            new = (candidate + torch.cat([kept, graph.at(t, kept)], dim=-1) @ v_h).tanh()
+            h = u * h + (1 - u) * new
+            states.append(h)
+        return torch.stack(states)
+
+
+class DiffusionGRUCell(nn.Module):
+    """GRU gates on walks of up to ``HOPS`` steps along and against the contacts."""
+
+    def __init__(self, in_features: int, hidden: int) -> None:
+        super().__init__()
+        self.in_features, self.hidden = in_features, hidden
+        reads = 1 + 2 * HOPS
+        self.gates_x = nn.Linear(reads * in_features, 2 * hidden)
+        self.gates_h = nn.Linear(reads * hidden, 2 * hidden, bias=False)
+        self.candidate_x = nn.Linear(reads * in_features, hidden)
+        self.candidate_h = nn.Linear(reads * hidden, hidden, bias=False)
+
+    def forward(self, x: Float[Tensor, "t b n f"], graph: Steps) -> Float[Tensor, "t b n h"]:
+        """Hidden states of all steps, from zero states."""
+        walks = (graph.walk(), graph.walk(reverse=True))
+        reads = [x]
+        for walk in walks:
+            hop = x
+            for _ in range(HOPS):
+                hop = walk.all(hop)
+                reads.append(hop)
+        given = torch.cat(reads, dim=-1)
+        gates_x, candidate_x = self.gates_x(given), self.candidate_x(given)
+        h = x.new_zeros(*x.shape[1:3], self.hidden)
+        states = []
+        for t, (gate, candidate) in enumerate(zip(gates_x, candidate_x, strict=True)):
+            r, u = (gate + self.gates_h(_diffuse(walks, t, h))).sigmoid().chunk(2, dim=-1)
+            new = (candidate + self.candidate_h(_diffuse(walks, t, r * h))).tanh()
+            h = u * h + (1 - u) * new
+            states.append(h)
+        return torch.stack(states)
+
+
+def _diffuse(walks: tuple[Steps, Steps], t: int, z: Tensor) -> Tensor:
+    reads = [z]
+    for walk in walks:
+        hop = z
+        for _ in range(HOPS):
+            hop = walk.at(t, hop)
+            reads.append(hop)
+    return torch.cat(reads, dim=-1)
+
+
+def _split(root: nn.Linear, neighbour: nn.Linear, f: int) -> tuple[Tensor, Tensor]:
+    """Weights for [x, A x] and for [h, A h]."""
+    w_x = torch.cat([root.weight[:, :f], neighbour.weight[:, :f]], dim=1).T
+    return w_x, torch.cat([root.weight[:, f:], neighbour.weight[:, f:]], dim=1).T
+
+
+CELLS: dict[str, type[nn.Module]] = {
+    "lstm": GraphLSTMCell,
+    "gru": GraphGRUCell,
+    "diffusion": DiffusionGRUCell,
+}

@@ -1,0 +1,161 @@
+"""Every explainer on one graph, and every score of every explanation."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+from labcore.koopman import explain, gradients
+from labcore.koopman.explain import Explanation
+from labcore.koopman.metrics import auc, mann_whitney, time_f1
+from labcore.koopman.operator import KoopmanFit
+from labcore.koopman.relevance import time_relevance
+from labcore.koopman.stgnn import DynGCRNN
+from labcore.koopman.truth import Truth, edge_list
+
+Explainer = Callable[[], Explanation]
+# explainer -> what it is made from
+MADE_FROM = {
+    "dmd": "states",
+    "dmd_global": "states",
+    "dmd_left": "states",
+    "dmd_modulus": "states",
+    "dmd_mode1": "states",
+    "dmd_norm": "states",
+    "dmd_max_step": "states",
+    "pca": "states",
+    "sindy2": "states",
+    "sindy3": "states",
+    "sindy2_signed": "states",
+    "sindy3_signed": "states",
+    "saliency": "gradients",
+    "integrated_gradients": "gradients",
+    "edge_gradient": "gradients",
+    "always": "nothing",
+    "random": "nothing",
+    "degree": "input",
+    "input_flag": "input",
+    "count_change": "input",
+    "contact_count": "input",
+}
+NAMES = tuple(MADE_FROM)
+SAME_TIMES = ("dmd_global", "dmd_norm", "dmd_max_step")  # as "dmd": they differ in nodes only
+TARGETS = (
+    "time_auc", "time_f1_point", "time_f1_window", "time_p", "time_effect", "node_auc",
+    "spreader_auc", "edge_auc", "hard_edge_auc",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph to be explained: contacts, flags, node states, truth."""
+
+    A: Num[np.ndarray, "t n n"]
+    x: Num[np.ndarray, "t n"]
+    states: Float[np.ndarray, "t n f"]
+    infected_at: Int[np.ndarray, " n"]
+    truth: Truth
+
+
+def from_states(graph: Graph, fit: KoopmanFit, k: int) -> dict[str, Explainer]:
+    """The explainers that need nothing but states."""
+    s, A = graph.states, graph.A
+
+    def dmd(**changes: object) -> Explainer:
+        return lambda: explain.explain_dmd(s, A, fit, **{"k": k, **changes})  # type: ignore[arg-type]
+
+    def sindy(**changes: object) -> Explainer:
+        return lambda: explain.explain_sindy(s, A, **{"k": k, **changes})  # type: ignore[arg-type]
+
+    return {
+        "dmd": dmd(),
+        "dmd_global": dmd(local=False),
+        "dmd_left": dmd(side="left"),
+        "dmd_modulus": dmd(part="abs"),
+        "dmd_mode1": dmd(mode=1),
+        "dmd_norm": dmd(kind="norm"),
+        "dmd_max_step": dmd(kind="max_step"),
+        "pca": lambda: explain.explain_pca(s, A, fit),
+        "sindy2": sindy(),
+        "sindy3": sindy(degree=3),
+        "sindy2_signed": sindy(aggregate="signed_sum"),
+        "sindy3_signed": sindy(degree=3, aggregate="signed_sum"),
+    }
+
+
+def from_gradients(
+    graph: Graph, model: DynGCRNN, *, steps: int | None = 256
+) -> dict[str, Explainer]:
+    """The explainers that need the model; integrated gradients only with ``steps``."""
+    found: dict[str, Explainer] = {
+        "saliency": lambda: gradients.saliency(model, graph.x, graph.A),
+        "edge_gradient": lambda: gradients.edge_gradient(model, graph.x, graph.A),
+    }
+    if steps is not None:
+        found["integrated_gradients"] = lambda: gradients.integrated_gradients(
+            model, graph.x, graph.A, steps=steps
+        )
+    return found
+
+
+def from_input(graph: Graph, rng: np.random.Generator) -> dict[str, Explainer]:
+    """The trivial baselines, which see neither network nor states."""
+    found: dict[str, Explainer] = {
+        name: (lambda make=make: make(graph.A, graph.x))  # type: ignore[misc]
+        for name, make in explain.BASELINES.items()
+    }
+    return {**found, "random": lambda: explain.random(graph.A, graph.x, rng)}
+
+
+def scorable(truth: Truth) -> bool:
+    """Whether there is anything to find: a true step and another, a true node and another."""
+    times = truth.times > 0
+    return bool(times.any() and not times.all() and truth.nodes.any() and not truth.nodes.all())
+
+
+def scores(
+    found: Explanation, graph: Graph, *, window: int = 6, threshold: float = 0.4
+) -> dict[str, float]:
+    """All of :data:`TARGETS`; NaN where the explanation or the truth says nothing."""
+    values = dict.fromkeys(TARGETS, float("nan"))
+    truth = graph.truth
+    if not np.isnan(found.times).any():
+        wide = _windowed(found, window)
+        test = mann_whitney(found.times, truth.times)
+        values |= {
+            "time_auc": auc(found.times, truth.times > 0),
+            "time_f1_point": time_f1(found.times, truth.times, threshold, window),
+            "time_f1_window": time_f1(wide, truth.times, threshold, window),
+            "time_p": test.p,
+            "time_effect": test.effect,
+        }
+    if not np.isnan(found.nodes).any():
+        infected = graph.infected_at >= 0
+        values["node_auc"] = auc(found.nodes, truth.nodes)
+        values["spreader_auc"] = _auc_or_nan(found.nodes[infected], truth.spreaders[infected])
+    if not np.isnan(found.edges).any():
+        edges = edge_list(graph.A)
+        both = truth.nodes[edges[:, 0]] & truth.nodes[edges[:, 1]]
+        values["edge_auc"] = _auc_or_nan(found.edges, both)
+        values["hard_edge_auc"] = _auc_or_nan(found.edges[both], truth.edges[both])
+    return values
+
+
+def without_times(found: Explanation) -> Explanation:
+    """The same with nothing said about steps."""
+    return replace(found, times=np.full_like(found.times, np.nan))
+
+
+def _windowed(found: Explanation, window: int) -> np.ndarray:
+    """Relevance of each stretch of ``window`` steps: of the smoothed signal, where there is one."""
+    if "signal" in found.meta:
+        return time_relevance(np.asarray(found.meta["signal"]), window)
+    return np.convolve(found.times, np.full(window, 1 / window), "valid")
+
+
+def _auc_or_nan(score: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return auc(score, truth)

@@ -1,0 +1,181 @@
+"""The experiment: train on contact networks, explain, score, and audit the scores.
+
+For each network and seed: make 300 graphs, train DynGCRNN, explain the validation graphs of class 1
+with every explainer, score them beside the trivial baselines, cut contacts, flip signs. Nothing is
+chosen on the validation part. Sizes: :mod:`.settings`.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from labcore.assets.store import cache_root
+from labcore.koopman.settings import Config
+from labcore.runs import Progress, Result, Table, record, silent
+
+__all__ = ["Config", "load_result", "run", "summary"]
+TOPIC = "koopman"
+RESULTS = Path(__file__).parent / "results"
+
+
+def run(config: Config, progress: Progress | None = None) -> Result:
+    """Run every network and seed, or resume after those that an earlier session finished.
+
+    Deterministic for a seed.
+
+    Args:
+        config: What to run.
+        progress: Called between steps; raise :class:`labcore.runs.Cancelled` in it to stop.
+
+    Raises:
+        AssetError: a network is not on this machine (``lab fetch contacts``).
+    """
+    from labcore.koopman.parts import measure
+
+    report = progress or silent
+    jobs = [(name, config.seed + i) for name, seeds in config.networks for i in range(seeds)]
+    preset = "--full" if config == Config.full(config.seed) else "--quick"
+    seeds = tuple(sorted({seed for _, seed in jobs}))
+    command = f"lab run koopman {preset} --seed {config.seed}"
+    clock = record(TOPIC, config, seeds=seeds, command=command)
+    folder = cache_root() / "unfinished" / f"koopman-{_fingerprint(config)}"
+    arrays: dict[str, np.ndarray] = {}
+    tables: dict[str, Table] = {}
+    for done, (name, seed) in enumerate(jobs):
+        path = folder / f"{name}@{seed}.npz"
+        if config.resume and path.exists():
+            part = Result.load(path)
+        else:
+            part = measure(config, name, seed, _within(report, done, len(jobs), f"{name}@{seed}"))
+            if config.resume:
+                part.save(path)
+        arrays |= part.arrays
+        for table, rows in part.tables.items():
+            tables[table] = tables.get(table, []) + rows
+        spent = {"seconds": part.provenance.seconds, "cpu_seconds": part.provenance.cpu_seconds}
+        tables["parts"] = [*tables.get("parts", []), {"network": name, "seed": seed, **spent}]
+    tables["scores"] = _averages(tables["explained"], arrays, config)
+    result = clock.result(arrays=arrays, tables=tables)
+    shutil.rmtree(folder, ignore_errors=True)
+    report(len(jobs), len(jobs), "done")
+    total = {
+        k: round(sum(row[k] for row in tables["parts"]), 3) for k in ("seconds", "cpu_seconds")
+    }
+    return replace(result, provenance=replace(result.provenance, **total))
+
+
+def load_result(which: Literal["full", "quick"] = "full") -> Result:
+    """A committed result; neither torch nor the contact networks are needed.
+
+    Raises:
+        FileNotFoundError: there is none; the message has the command that makes it.
+    """
+    path = RESULTS / f"{which}.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no {which} result of koopman: lab run koopman --{which} --out {path.parent}"
+        )
+    return Result.load(path)
+
+
+def summary(result: Result) -> Table:
+    """Rows for the terminal: each score of each explainer, its spread, and on how many graphs."""
+    return [*_training_rows(result), *_score_rows(result), *_audit_rows(result)]
+
+
+def _training_rows(result: Result) -> Iterator[dict[str, Any]]:
+    for row in result.tables["training"]:
+        yield {
+            "what": f"accuracy, {row['network']} seed {row['seed']}",
+            "value": row["accuracy"],
+            "sd": None,
+            "graphs": row["valid"],
+            "note": f"infected-count curve alone {row['curve_accuracy']:.2f}; operator: skill "
+            f"against persistence {row['skill']:.2f}",
+        }
+
+
+def _score_rows(result: Result) -> Iterator[dict[str, Any]]:
+    for row in result.tables["scores"]:
+        if row["target"] in ("time_p", "time_effect"):
+            continue
+        yield {
+            "what": f"{row['target']}, {row['network']}, {row['explainer']}",
+            "value": row["mean"],
+            "sd": row["sd"],
+            "graphs": row["graphs"],
+            "note": f"{row['seeds']} seeds: {row['low']:.2f} to {row['high']:.2f}",
+        }
+
+
+def _audit_rows(result: Result) -> Iterator[dict[str, Any]]:
+    for row in result.tables["flips"]:
+        yield {
+            "what": f"edge AUC range over sign flips, {row['network']} seed {row['seed']}, degree "
+            f"{row['degree']}, {row['aggregate']}",
+            "value": row["range"],
+            "sd": row["sd"],
+            "graphs": row["graphs"],
+            "note": "0 is right: a sign means nothing",
+        }
+    for row in result.tables["deletion"]:
+        if row["cut"] == 10:
+            yield {
+                "what": f"logit drop, 10 steps cut, {row['network']} seed {row['seed']}, "
+                f"{row['explainer']}",
+                "value": row["mean"],
+                "sd": row["sd"],
+                "graphs": row["graphs"],
+                "note": "",
+            }
+
+
+def _averages(explained: Table, arrays: dict[str, np.ndarray], config: Config) -> Table:
+    """Mean and spread over graphs, and lowest and highest seed, of every score."""
+    from labcore.koopman.evaluate import NAMES, TARGETS
+
+    table: Table = []
+    for network, _ in config.networks:
+        seeds = [row["seed"] for row in explained if row["network"] == network]
+        for target in TARGETS:
+            stacks = [arrays[f"{network}@{seed}/{target}"] for seed in seeds]
+            for i, name in enumerate(NAMES):
+                values = [s[i][~np.isnan(s[i])].astype(np.float64) for s in stacks]
+                values = [v for v in values if len(v)]
+                if not values:
+                    continue
+                together, means = np.concatenate(values), [float(v.mean()) for v in values]
+                table.append(
+                    {
+                        "network": network,
+                        "explainer": name,
+                        "target": target,
+                        "mean": float(together.mean()),
+                        "sd": float(together.std(ddof=1)) if len(together) > 1 else float("nan"),
+                        "graphs": len(together),
+                        "seeds": len(values),
+                        "low": min(means),
+                        "high": max(means),
+                    }
+                )
+    return table
+
+
+def _fingerprint(config: Config) -> str:
+    text = json.dumps(asdict(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _within(progress: Progress, before: int, jobs: int, name: str) -> Progress:
+    """A job's own progress as a share of the whole, in hundredths."""
+
+    def report(done: int, total: int, label: str) -> None:
+        progress(100 * before + 100 * done // max(total, 1), 100 * jobs, f"{name}: {label}")
+
+    return report

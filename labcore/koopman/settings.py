@@ -1,0 +1,107 @@
+"""What the experiment runs, at two sizes."""
+
+from dataclasses import dataclass
+
+from labcore.koopman.data import Recipe
+from labcore.koopman.training import Training
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole experiment.
+
+    Attributes:
+        seed: First seed; each network runs with ``seed``, ``seed + 1``, ...
+        networks: Names, each with its number of seeds.
+        graphs: Graphs of one data set.
+        recipe: How they are made.
+        hidden: Size of a layer's state.
+        layers: Layers of the network.
+        training: How it is trained.
+        k: Axes of the embedding.
+        explained: At most so many validation graphs of class 1 are explained.
+        gradient_graphs: Of these, at most so many also by integrated gradients.
+        gradient_steps: Steps of integrated gradients.
+        window: Steps of the dilation of true times.
+        threshold: Share of the maximum that a detected step exceeds.
+        cuts: Steps whose contacts the deletion test removes.
+        flips: Random sign flips a graph.
+        flip_graphs: Graphs of the sign-flip lottery.
+        shown: Graphs of the first seed that are kept for figures.
+        pooled: Training graphs of the first seed whose graph states are kept for figures.
+        resume: Keep finished parts until the run has ended well, and start from them again.
+    """
+
+    seed: int
+    networks: tuple[tuple[str, int], ...]
+    graphs: int
+    recipe: Recipe
+    hidden: int
+    layers: int
+    training: Training
+    k: int
+    explained: int
+    gradient_graphs: int
+    gradient_steps: int
+    window: int
+    threshold: float
+    cuts: tuple[int, ...]
+    flips: int
+    flip_graphs: int
+    shown: int
+    pooled: int
+    resume: bool = False
+
+    @classmethod
+    def quick(cls, seed: int = 0) -> "Config":
+        """About a minute: one network, one seed, the full data set and network."""
+        return cls(
+            seed=seed,
+            networks=(("highschool2012", 1),),
+            graphs=300,
+            recipe=Recipe(),
+            hidden=16,
+            layers=2,
+            training=Training(epochs=10),
+            k=16,
+            explained=30,
+            gradient_graphs=5,
+            gradient_steps=256,
+            window=6,
+            threshold=0.4,
+            cuts=(2, 5, 10, 20),
+            flips=8,
+            flip_graphs=5,
+            shown=1,
+            pooled=40,
+        )
+
+    @classmethod
+    def full(cls, seed: int = 0) -> "Config":
+        """The size of the committed results: about twenty minutes on one core."""
+        return cls(
+            seed=seed,
+            networks=(
+                ("highschool2012", 3),
+                ("primaryschool", 3),
+                ("hospital", 3),
+                ("synthetic", 2),
+            ),
+            graphs=300,
+            recipe=Recipe(),
+            hidden=16,
+            layers=2,
+            training=Training(epochs=16),
+            k=16,
+            explained=30,
+            gradient_graphs=15,
+            gradient_steps=256,
+            window=6,
+            threshold=0.4,
+            cuts=(1, 2, 5, 10, 15, 20, 30),
+            flips=8,
+            flip_graphs=15,
+            shown=3,
+            pooled=80,
+            resume=True,
+        )

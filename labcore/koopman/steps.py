@@ -1,0 +1,116 @@
+"""The graphs of all steps, dense or as a list of contacts, behind one pair of products.
+
+A cell needs A_t z for one step and A_t x_t for all steps at once; it does not care how A is held.
+Dense batches are quicker up to a few hundred nodes; contact lists take memory for contacts only.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """A batch of temporal graphs as a linear operator of each step."""
+
+    shape: tuple[int, int, int]  # batch, steps, nodes
+
+    def at(self, t: int, z: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:
+        """A_t z: the sum over neighbours in step t."""
+
+    def all(self, x: Float[Tensor, "t b n f"]) -> Float[Tensor, "t b n f"]:
+        """A_t x_t for every step at once."""
+
+    def walk(self, *, reverse: bool = False) -> "Steps":
+        """Rows of A (or of its transpose) divided by their sums; empty rows stay empty."""
+
+
+class DenseSteps:
+    """Adjacency matrices, kept with time first so that a step is one contiguous block."""
+
+    def __init__(self, A: Float[Tensor, "b t n n"]) -> None:
+        b, t, n = A.shape[:3]
+        self.shape = (b, t, n)
+        self._by_step = A.transpose(0, 1).contiguous()
+
+    def at(self, t: int, z: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:
+        """See :class:`Steps`."""
+        return self._by_step[t] @ z
+
+    def all(self, x: Float[Tensor, "t b n f"]) -> Float[Tensor, "t b n f"]:
+        """See :class:`Steps`."""
+        return self._by_step @ x
+
+    def walk(self, *, reverse: bool = False) -> "DenseSteps":
+        """See :class:`Steps`."""
+        A = self._by_step.transpose(-1, -2) if reverse else self._by_step
+        sums = A.sum(dim=-1, keepdim=True)
+        return DenseSteps((A / sums.where(sums > 0, torch.ones_like(sums))).transpose(0, 1))
+
+
+class SparseSteps:
+    """Contacts as rows (batch, step, node, neighbour) with a weight each.
+
+    Both directions of an undirected contact must be listed.
+
+    Raises:
+        ValueError: an index outside ``shape``, or another number of weights.
+    """
+
+    def __init__(
+        self,
+        contacts: Int[Tensor, "e 4"],
+        shape: tuple[int, int, int],
+        weight: Float[Tensor, " e"] | None = None,
+    ) -> None:
+        b, t, n = shape
+        limits = torch.tensor([b, t, n, n])
+        if len(contacts) and not ((contacts >= 0) & (contacts < limits)).all():
+            raise ValueError(f"contacts must lie in batch {b}, steps {t}, nodes {n}")
+        if weight is not None and len(weight) != len(contacts):
+            raise ValueError(f"{len(weight)} weights for {len(contacts)} contacts")
+        self.shape = shape
+        order = contacts[:, 1].argsort(stable=True)
+        batch, step, node, other = contacts[order].T
+        self._weight = torch.ones(len(contacts)) if weight is None else weight[order]
+        self._rows, self._columns = batch * n + node, batch * n + other
+        self._step = step
+        self._cuts = torch.searchsorted(step.contiguous(), torch.arange(t + 1)).tolist()
+
+    @classmethod
+    def of(cls, A: Float[Tensor, "b t n n"]) -> "SparseSteps":
+        """The contacts of dense matrices."""
+        contacts = A.nonzero()
+        weight = A[tuple(contacts.T)]
+        return cls(contacts, (A.shape[0], A.shape[1], A.shape[2]), weight)
+
+    def at(self, t: int, z: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:
+        """See :class:`Steps`."""
+        cut = slice(self._cuts[t], self._cuts[t + 1])
+        flat = z.reshape(-1, z.shape[-1])
+        terms = flat[self._columns[cut]] * self._weight[cut, None].to(z.dtype)
+        return torch.zeros_like(flat).index_add(0, self._rows[cut], terms).reshape(z.shape)
+
+    def all(self, x: Float[Tensor, "t b n f"]) -> Float[Tensor, "t b n f"]:
+        """See :class:`Steps`."""
+        flat = x.reshape(-1, x.shape[-1])
+        offset = self._step * self.shape[0] * self.shape[2]
+        terms = flat[offset + self._columns] * self._weight[:, None].to(x.dtype)
+        return torch.zeros_like(flat).index_add(0, offset + self._rows, terms).reshape(x.shape)
+
+    def walk(self, *, reverse: bool = False) -> "SparseSteps":
+        """See :class:`Steps`."""
+        b, t, n = self.shape
+        rows, columns = (self._columns, self._rows) if reverse else (self._rows, self._columns)
+        place = self._step * b * n + rows
+        sums = torch.zeros(t * b * n, dtype=self._weight.dtype)
+        sums = sums.index_add(0, place, self._weight)
+        parts = [rows // n, self._step, rows % n, columns % n]
+        return SparseSteps(torch.stack(parts, dim=1), self.shape, self._weight / sums[place])
+
+
+def as_steps(A: "Float[Tensor, 'b t n n'] | Steps") -> Steps:
+    """Dense matrices become :class:`DenseSteps`; operators stay as they are."""
+    return DenseSteps(A) if isinstance(A, Tensor) else A
