@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labcore.kvcache import AttentionProfile, data, head_map, profile_attention, special_mask
-from labcore.kvcache.parts import Findings
 from labcore.kvcache.workbench import Lab
+from labcore.parts import Findings
 from labcore.runs import Progress, Table
 
 _MAPS: dict[str, dict[str, Any]] = {

@@ -6,18 +6,15 @@ close-up and a film for the pictures; one decode step on the clock. Settings: :m
 """
 
 import math
-import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from labcore.assets.store import cache_root
-from labcore.kvcache.parts import Part, fingerprint, merged, run_parts
 from labcore.kvcache.settings import Config
 from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.parts import Findings, Part, run_experiment
+from labcore.runs import Progress, Result, Table, silent
 
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "kvcache"
@@ -41,43 +38,21 @@ def run(config: Config, progress: Progress | None = None) -> Result:
         config: What to run.
         progress: Called between steps; raise :class:`labcore.runs.Cancelled` in it to stop.
     """
-    progress = progress or silent
     preset = "--full" if config == Config.full(config.seed) else "--quick"
-    clock = record(
+
+    def derive(found: Findings) -> None:
+        found.tables["paired"] = _paired_differences(found.tables["prune"])
+
+    return run_experiment(
         TOPIC,
         config,
+        list(_parts(config)),
         seeds=(config.seed,),
         command=f"lab run kvcache {preset} --seed {config.seed}",
+        resume=config.resume,
+        progress=progress or silent,
+        derive=derive,
     )
-    folder = cache_root() / "unfinished" / f"kvcache-{fingerprint(config)}"
-    results = run_parts(
-        list(_parts(config)),
-        TOPIC,
-        config,
-        folder=folder if config.resume else None,
-        progress=progress,
-    )
-    found = merged(list(results.values()))
-    tables: dict[str, Table] = found.tables | {
-        "paired": _paired_differences(found.tables["prune"]),
-        "parts": [
-            {
-                "part": name,
-                "seconds": result.provenance.seconds,
-                "cpu_seconds": result.provenance.cpu_seconds,
-                "created": result.provenance.created,
-            }
-            for name, result in results.items()
-        ],
-    }
-    result = clock.result(arrays=found.arrays, tables=tables)
-    spent = replace(  # of all sessions, if this one resumed another
-        result.provenance,
-        seconds=round(sum(row["seconds"] for row in tables["parts"]), 3),
-        cpu_seconds=round(sum(row["cpu_seconds"] for row in tables["parts"]), 3),
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    return replace(result, provenance=spent)
 
 
 def load_result(which: Literal["full", "quick"] = "full") -> Result:

@@ -15,9 +15,9 @@ from transformers import DynamicCache
 
 from labcore.kvcache import KeyNormCache, data, profile_attention
 from labcore.kvcache.attention import labcore_attention
-from labcore.kvcache.parts import Findings
 from labcore.kvcache.settings import Clock, Sample
 from labcore.kvcache.workbench import Lab
+from labcore.parts import Findings
 from labcore.runs import Progress
 
 

@@ -28,9 +28,9 @@ from labcore.kvcache import (
     stream_nll,
 )
 from labcore.kvcache.correlation import norm_percentiles
-from labcore.kvcache.parts import Findings
 from labcore.kvcache.settings import Needle, Passkey, Prune, Rolling
 from labcore.kvcache.workbench import Lab
+from labcore.parts import Findings
 from labcore.runs import Progress, Table
 
 SKIPPING = "low_norm+skip"  # the method with the first layers left whole, as published

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from labcore.kvcache import data, experiment, parts, tally, workbench
+from labcore import parts
+from labcore.kvcache import data, experiment, tally, workbench
 from labcore.kvcache.ledger import MODELS, cache_bytes
 from labcore.kvcache.settings import (
     POLICIES,
@@ -61,7 +62,7 @@ def _small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Non
     monkeypatch.setattr(data, "moby_dick", lambda: text)
     monkeypatch.setattr(data, "address", lambda year: text[year * 10 :][:40_000])
     monkeypatch.setattr(workbench, "load_causal_lm", lambda *a, **k: (tiny_llama(), Letters()))
-    monkeypatch.setattr(experiment, "cache_root", lambda: tmp_path)
+    monkeypatch.setattr(parts, "cache_root", lambda: tmp_path)
     return
 
 
@@ -177,7 +178,7 @@ def test_a_run_can_be_cancelled_between_steps_and_resumes() -> None:
     config = tiny(resume=True)
     with pytest.raises(Cancelled):
         experiment.run(config, stop)
-    folder = next(experiment.cache_root().glob("unfinished/*"))
+    folder = next(parts.cache_root().glob("unfinished/*"))
     kept = {path.stem for path in folder.glob("*.npz")}
     assert kept == {"map moby 40", "map 2010 40"}
     again: list[str] = []
@@ -236,14 +237,6 @@ def test_texts_have_exact_lengths_and_say_when_they_are_short() -> None:
         data.windows(tokenizer, 40_000, 2)
     with pytest.raises(ValueError, match="name must be one of"):
         data.map_text(tokenizer, "alice", 50)
-
-
-def test_parts_with_arrays_of_one_name_are_refused() -> None:
-    found = parts.Findings(arrays={"x": np.zeros(1)})
-    both = [parts.Part(name, 1, lambda report: found) for name in ("a", "b")]
-    results = parts.run_parts(both, "kvcache", {}, folder=None, progress=lambda *a: None)
-    with pytest.raises(ValueError, match="'x'"):
-        parts.merged(list(results.values()))
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 7, 1000])

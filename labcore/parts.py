@@ -1,18 +1,20 @@
 """A long experiment as named parts, each on disk once it is finished.
 
 A run that is killed or cancelled starts again from its finished parts, and the seconds of those
-count: the provenance tells what the whole result took, not what the last session took.
+count: the provenance tells what the whole result took, not what the last call took.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from labcore.assets.store import cache_root
 from labcore.runs import Progress, Result, Table, record
 
 
@@ -22,6 +24,19 @@ class Findings:
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
+
+    def join(self, other: "Findings | Result") -> None:
+        """Add another part's arrays, and its rows at the end of tables of the same name.
+
+        Raises:
+            ValueError: both hold an array of the same name.
+        """
+        for name, array in other.arrays.items():
+            if name in self.arrays:
+                raise ValueError(f"two parts hold an array {name!r}: rename one of them")
+            self.arrays[name] = array
+        for name, rows in other.tables.items():
+            self.tables[name] = self.tables.get(name, []) + rows
 
 
 @dataclass(frozen=True)
@@ -71,21 +86,55 @@ def run_parts(
     return results
 
 
-def merged(results: Sequence[Result]) -> Findings:
-    """All arrays and tables; tables of one name are joined in order.
+def run_experiment(
+    topic: str,
+    config: Any,
+    parts: Sequence[Part],
+    *,
+    seeds: Sequence[int],
+    command: str,
+    resume: bool,
+    progress: Progress,
+    derive: Callable[[Findings], None] | None = None,
+) -> Result:
+    """Run the parts of an experiment, or resume after the finished ones, and join what they found.
 
-    Raises:
-        ValueError: two parts hold an array of the same name.
+    The result has one more table, ``parts``: what each of them took. The provenance's seconds are
+    their sum.
+
+    Args:
+        topic: Name of the topic.
+        config: Its configuration.
+        parts: What to run, in order.
+        seeds: The seeds, for the provenance.
+        command: What makes this result again.
+        resume: Keep finished parts in the cache until the whole has ended well.
+        progress: Called within and between parts; raise :class:`labcore.runs.Cancelled` in it to
+            stop.
+        derive: Adds what is computed from all parts.
     """
+    clock = record(topic, config, seeds=seeds, command=command)
+    folder = cache_root() / "unfinished" / f"{topic}-{fingerprint(config)}"
+    results = run_parts(parts, topic, config, folder=folder if resume else None, progress=progress)
     whole = Findings()
-    for result in results:
-        for name, array in result.arrays.items():
-            if name in whole.arrays:
-                raise ValueError(f"two parts hold an array {name!r}: rename one of them")
-            whole.arrays[name] = array
-        for name, rows in result.tables.items():
-            whole.tables[name] = whole.tables.get(name, []) + rows
-    return whole
+    for result in results.values():
+        whole.join(result)
+    if derive is not None:
+        derive(whole)
+    spent = [
+        {
+            "part": name,
+            "seconds": result.provenance.seconds,
+            "cpu_seconds": result.provenance.cpu_seconds,
+            "created": result.provenance.created,
+        }
+        for name, result in results.items()
+    ]
+    result = clock.result(arrays=whole.arrays, tables=whole.tables | {"parts": spent})
+    shutil.rmtree(folder, ignore_errors=True)
+    seconds, cpu_seconds = (round(sum(r[k] for r in spent), 3) for k in ("seconds", "cpu_seconds"))
+    provenance = replace(result.provenance, seconds=seconds, cpu_seconds=cpu_seconds)
+    return replace(result, provenance=provenance)
 
 
 def fingerprint(config: Any) -> str:
