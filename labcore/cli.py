@@ -191,6 +191,18 @@ def _app(args: argparse.Namespace) -> int:
     os.execv(sys.executable, command)  # one process: Ctrl-C and kill reach the server itself
 
 
+def _merge(args: argparse.Namespace) -> int:
+    from labcore.merging import command
+
+    rows = command.run(args)
+    if args.json:
+        print_rows(rows, as_json=True)
+    else:
+        matrices = sum(row["kind"] == "matrix" for row in rows)
+        print(f"{args.out}: {len(rows)} tensors merged, {matrices} of them as matrices")
+    return 0
+
+
 def _test(args: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "pytest", *(args.rest or ["-m", "not e2e and not notebooks"])]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
@@ -260,9 +272,14 @@ def build_parser() -> argparse.ArgumentParser:
     fetch.add_argument("--offline", action="store_true", help="only what is here already")
     fetch.add_argument("--verify", action="store_true", help="hash the files again")
 
+    from labcore.merging import command as merging
+
+    merge = _add(commands, "merge", merging.ABOUT, _merge)
+    merging.add_arguments(merge)
+
     assets = _add(commands, "assets", "the models and data sets, and where they are", _assets)
     doctor = _add(commands, "doctor", "look at Python, packages, memory, cache", _doctor)
-    for with_json in (run, claims, bench, assets, doctor):
+    for with_json in (run, claims, bench, assets, doctor, merge):
         with_json.add_argument("--json", action="store_true")
 
     notebooks = _add(commands, "notebooks", "build, execute or export the notebooks", _notebooks)

@@ -33,6 +33,7 @@ class ViTConfig:
     num_heads: int = 4
     mlp_ratio: float = 2.0
     num_classes: int = 0
+    layer_scale: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -108,8 +109,20 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+class LayerScale(nn.Module):
+    """One learned factor a feature on a branch's output (Touvron et al., 2021, 2103.17239)."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(hidden_size))
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Scaled features."""
+        return x * self.gamma
+
+
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x))."""
+    """x + attention(norm(x)), then x + MLP(norm(x)); both branches scaled if asked."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -117,6 +130,9 @@ class Block(nn.Module):
         self.attn = Attention(config.hidden_size, config.num_heads)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=1e-6)
         self.mlp = Mlp(config.hidden_size, config.mlp_ratio)
+        scaled = config.layer_scale
+        self.ls1 = LayerScale(config.hidden_size) if scaled else nn.Identity()
+        self.ls2 = LayerScale(config.hidden_size) if scaled else nn.Identity()
 
     def attention(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b h n n"]:
         """The weights this block will use on ``x``."""
@@ -124,8 +140,8 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Tokens in, tokens out; their number is free."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
 
 
 class VisionTransformer(nn.Module):
@@ -145,8 +161,8 @@ class VisionTransformer(nn.Module):
 
     def _initialise(self, generator: torch.Generator | None) -> None:
         for name, parameter in self.named_parameters():
-            if "norm" in name:
-                continue  # LayerNorm starts at scale 1, shift 0
+            if "norm" in name or name.endswith("gamma"):
+                continue  # LayerNorm starts at scale 1, shift 0, LayerScale at 1
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             else:

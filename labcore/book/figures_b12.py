@@ -132,8 +132,8 @@ def depth_figure(
         alt=f"Graph networks of {depth} layers that saw the labels of the two leaders only: "
         f"{right[at]:.1%} of 34 members right, mean of {seeds} seeds ({worst[at]:.1%} to "
         f"{best[at]:.1%}); with {depths[-1]} layers {right[-1]:.1%}.",
-        caption="Two layers are enough for 33 of 34 members; the deepest networks tell all members "
-        "the same, because so many averages leave nothing to tell apart.",
+        caption="Two layers are enough for 33 of 34 members; the deepest put all but two "
+        "in one club: so many averages leave little to tell apart.",
         source="depth_figure",
         params={"depth": depth},
     )

@@ -4,22 +4,34 @@
 Scardapane, Filippo Maria Bianchi, 2024, arXiv 2410.13469.
 
 Read :mod:`.contacts` (real contact networks), :mod:`.simulate` (infections on them), :mod:`.truth`
-(what an explanation should find), :mod:`.dmd` (modes of a linear map) and :mod:`.sindy` (edges).
+(what an explanation should find), :mod:`.stgnn` (the network that is explained), :mod:`.dmd` and
+:mod:`.operator` (modes of a linear map), :mod:`.sindy` (edges), :mod:`.explain` (every explanation
+in one shape, beside trivial ones) and :mod:`.metrics`. A name loads when it is first used.
 """
 
 from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "cells": "DiffusionGRUCell GraphGRUCell GraphLSTMCell",
     "contacts": "Contacts load_contacts make_contacts merge_repeats read_contacts sample_piece",
+    "data": "Dataset Recipe Sample dissemination_dataset make_sample synthetic_contacts",
+    "deletion": "deletion_curve",
     "dmd": "DMDResult dmd",
-    "metrics": "auc",
+    "explain": "Explanation always contact_count count_change degree explain_dmd explain_pca "
+    "explain_sindy input_flag random",
+    "gradients": "edge_gradient integrated_gradients saliency",
+    "metrics": "always_f1 auc dilate f1 mann_whitney sign_flip_range sign_flips time_f1",
     "operator": "KoopmanFit fit_operator node_deviation",
+    "relevance": "detect node_relevance time_relevance",
+    "series": "largest_rank own_modes read_series",
     "simulate": "Spread flags scramble simulate_si simulate_sir trace_si",
-    "sindy": "edge_sindy graph_library stlsq",
-    "stgnn": "DynGCRNN GraphLSTMCell load_reference_weights",
+    "sindy": "edge_sindy graph_library polynomial_library stlsq",
+    "steps": "DenseSteps SparseSteps",
+    "stgnn": "DynGCRNN load_reference_weights",
+    "training": "History Training fit load_weights predict save_weights states_of",
     "truth": "Truth edge_list explained_share transmission_truth",
-    "tu_format": "TemporalGraph read_temporal_tu",
+    "tu_format": "TemporalGraph pad_graphs read_temporal_tu",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split() if name != home}
 __all__ = sorted(_HOME)  # noqa: PLE0605

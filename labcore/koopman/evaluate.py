@@ -3,49 +3,20 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from labcore.koopman import explain, gradients
+from labcore.koopman import explain
 from labcore.koopman.explain import Explanation
 from labcore.koopman.metrics import auc, mann_whitney, time_f1
+from labcore.koopman.names import TARGETS
 from labcore.koopman.operator import KoopmanFit
 from labcore.koopman.relevance import time_relevance
-from labcore.koopman.stgnn import DynGCRNN
 from labcore.koopman.truth import Truth, edge_list
 
 Explainer = Callable[[], Explanation]
-# explainer -> what it is made from
-MADE_FROM = {
-    "dmd": "states",
-    "dmd_global": "states",
-    "dmd_left": "states",
-    "dmd_modulus": "states",
-    "dmd_mode1": "states",
-    "dmd_norm": "states",
-    "dmd_max_step": "states",
-    "pca": "states",
-    "sindy2": "states",
-    "sindy3": "states",
-    "sindy2_signed": "states",
-    "sindy3_signed": "states",
-    "saliency": "gradients",
-    "integrated_gradients": "gradients",
-    "edge_gradient": "gradients",
-    "always": "nothing",
-    "random": "nothing",
-    "degree": "input",
-    "input_flag": "input",
-    "count_change": "input",
-    "contact_count": "input",
-}
-NAMES = tuple(MADE_FROM)
-SAME_TIMES = ("dmd_global", "dmd_norm", "dmd_max_step")  # as "dmd": they differ in nodes only
-TARGETS = (
-    "time_auc", "time_f1_point", "time_f1_window", "time_p", "time_effect", "node_auc",
-    "spreader_auc", "edge_auc", "hard_edge_auc",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,10 +56,10 @@ def from_states(graph: Graph, fit: KoopmanFit, k: int) -> dict[str, Explainer]:
     }
 
 
-def from_gradients(
-    graph: Graph, model: DynGCRNN, *, steps: int | None = 256
-) -> dict[str, Explainer]:
-    """The explainers that need the model; integrated gradients only with ``steps``."""
+def from_gradients(graph: Graph, model: Any, *, steps: int | None = 256) -> dict[str, Explainer]:
+    """The explainers that need the model (a ``DynGCRNN``); the integral only with ``steps``."""
+    from labcore.koopman import gradients
+
     found: dict[str, Explainer] = {
         "saliency": lambda: gradients.saliency(model, graph.x, graph.A),
         "edge_gradient": lambda: gradients.edge_gradient(model, graph.x, graph.A),

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from labcore.assets.store import cache_root
+from labcore.koopman.names import NAMES, TARGETS
 from labcore.koopman.settings import Config
 from labcore.runs import Progress, Result, Table, record, silent
 
@@ -138,8 +139,6 @@ def _audit_rows(result: Result) -> Iterator[dict[str, Any]]:
 
 def _averages(explained: Table, arrays: dict[str, np.ndarray], config: Config) -> Table:
     """Mean and spread over graphs, and lowest and highest seed, of every score."""
-    from labcore.koopman.evaluate import NAMES, TARGETS
-
     table: Table = []
     for network, _ in config.networks:
         seeds = [row["seed"] for row in explained if row["network"] == network]

@@ -76,7 +76,7 @@ def edge_gradient(
 ) -> Explanation:
     """|d logit / d A| on the contacts that exist, by step, node and pair."""
     given, contacts = _tensors(x, A)
-    contacts.requires_grad_(requires_grad=True)
+    contacts.requires_grad_()
     (slope,) = torch.autograd.grad(model(given, contacts)[0].sum(), contacts)
     both = (slope[0] * contacts[0].detach()).numpy().astype(np.float64)
     weight = np.abs(both + both.transpose(0, 2, 1))  # one contact has two directions
@@ -97,6 +97,6 @@ def _tensors(x: np.ndarray, A: np.ndarray) -> tuple[Tensor, Tensor]:
 def _gradient(
     model: DynGCRNN, x: Float[Tensor, "b t n 1"], A: Float[Tensor, "b t n n"]
 ) -> Float[Tensor, "b t n"]:
-    x = x.detach().requires_grad_(requires_grad=True)
+    x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(model(x, A)[0].sum(), x)
     return gradient[..., 0]

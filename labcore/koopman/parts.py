@@ -9,9 +9,10 @@ import torch
 from labcore.koopman import evaluate
 from labcore.koopman.data import SYNTHETIC, Dataset, dissemination_dataset, make_sample
 from labcore.koopman.deletion import deletion_curve
-from labcore.koopman.evaluate import NAMES, TARGETS, Graph
+from labcore.koopman.evaluate import Graph
 from labcore.koopman.explain import Explanation, embed_nodes
 from labcore.koopman.metrics import sign_flips
+from labcore.koopman.names import NAMES, SAME_TIMES, TARGETS
 from labcore.koopman.operator import KoopmanFit, fit_operator
 from labcore.koopman.settings import Config
 from labcore.koopman.stgnn import DynGCRNN
@@ -134,7 +135,7 @@ def _explanations(
             **evaluate.from_input(graph, rng),
         }
         found = {name: make() for name, make in makers.items()}
-    again = {name: evaluate.without_times(found[name]) for name in evaluate.SAME_TIMES}
+    again = {name: evaluate.without_times(found[name]) for name in SAME_TIMES}
     return {**found, **again}
 
 

@@ -2,25 +2,29 @@
 
 ``python -m labcore.merging.checkpoints`` trains both pre-training seeds into ``out/merging``, packs
 each (a base, one-shot heads, and every task vector as 8-bit rows with a scale), and puts seed 0
-among the committed results. The experiment reads packed files only, so what it measures is what
-is committed.
+and the page's test pictures among the committed results. The experiment reads packed files only,
+so what it measures is what is committed.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from labcore.merging import training
-from labcore.merging.data import TASKS
+from labcore.merging.data import TASKS, pictures
 from labcore.merging.vectors import TaskVector, task_vector
 from labcore.runs import Progress, replacing, silent
 
 StateDict = dict[str, Tensor]
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "out" / "merging"
+PICTURES = RESULTS / "pictures.npz"
+HELD = 200  # committed test pictures a task
 _STEPS = 127.0  # an 8-bit row runs from -127 to 127 times its scale
 
 
@@ -125,6 +129,18 @@ def committed_path(seed: int) -> Path:
     return RESULTS / f"models_seed{seed}.safetensors"
 
 
+def save_pictures(path: Path = PICTURES) -> Path:
+    """Write the test pictures that come with the lab, 8 bits a pixel."""
+    arrays: dict[str, Any] = {}
+    for task in TASKS:
+        images, labels = pictures(task, "test", HELD)
+        arrays[f"{task}/images"] = (255 * images).round().to(torch.uint8).numpy()
+        arrays[f"{task}/labels"] = labels.to(torch.uint8).numpy()
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
 def _under(tensors: StateDict, start: str) -> StateDict:
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
@@ -140,3 +156,4 @@ if __name__ == "__main__":
         made = make_all(number)
         if number == 0:
             _save(load_file(made), committed_path(0))
+    save_pictures()

@@ -164,7 +164,8 @@ def write_shards(parts: Mapping[str, Path], folder: Path, max_bytes: int) -> lis
         if groups[-1] and sum(sizes[n] for n in groups[-1]) + sizes[name] > max_bytes:
             groups.append([])
         groups[-1].append(name)
-    files, weight_map = [], {}
+    files: list[Path] = []
+    weight_map: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         label = SINGLE if len(groups) == 1 else f"model-{number:05d}-of-{len(groups):05d}"
         file = folder / (label if len(groups) == 1 else f"{label}.safetensors")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,10 +33,9 @@ from labcore.merging.files import (
 )
 from labcore.merging.memory import PeakMemory
 from labcore.merging.tsv import MergeReport, TsvOptions, merge_factors, merge_vectors
-from labcore.merging.vectors import TaskVector, apply, difference
+from labcore.merging.vectors import MatrixPolicy, TaskVector, apply, difference
 from labcore.runs import Progress, replacing, silent
 
-Engine = Literal["serial", "threads", "processes", "dask"]
 ENGINES: tuple[str, ...] = ("serial", "threads", "processes", "dask")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
 _FACTORED = ("tsv_m", "rank_cut")
@@ -53,7 +52,7 @@ def merge_checkpoints(
     dtype: str | None = None,
     max_shard: str | int = "2GB",
     workers: int = 1,
-    engine: Engine = "serial",
+    engine: str = "serial",
     address: str = "local",
     resume: bool = True,
     tasks: tuple[str, ...] | None = None,
@@ -74,11 +73,13 @@ def merge_checkpoints(
         dtype: Of the written tensors, as "bfloat16"; the base's by default.
         max_shard: Largest shard, bytes or as "2GB".
         workers: Threads or processes, one BLAS thread each.
-        engine: Where tensors are merged.
+        engine: Where tensors are merged: "serial", "threads", "processes" or "dask".
         address: With "dask", the scheduler ("tcp://host:8786"), or "local".
         resume: Go on from finished tensors; False starts anew.
         tasks: Which of ``finetuned`` to use, all by default.
-        options: For the merger: of :class:`TsvOptions`, or the baseline's own.
+        options: For the merger, JSON-able: rank, vector_rule, orthogonalize, on_zero_rank, tol,
+            method, report of :class:`TsvOptions`, "exclude" of :class:`MatrixPolicy`; or the
+            baseline's own.
         progress: Called after each tensor; may raise :class:`labcore.runs.Cancelled`.
 
     Returns:
@@ -97,7 +98,7 @@ def merge_checkpoints(
     opened = {"base": open_checkpoint(base)}
     opened |= {task: open_checkpoint(path) for task, path in chosen.items()}
     notes = _fits(opened, list(chosen))
-    plan = {
+    plan: dict[str, Any] = {
         "method": method,
         "alpha": float(alpha),
         "dtype": dtype,
@@ -312,8 +313,11 @@ def _merger(method: str, options: Mapping[str, Any]) -> TsvOptions | None:
     if method not in _FACTORED:
         return None
     cut = {"orthogonalize": False, "vector_rule": "sum"} if method == "rank_cut" else {}
+    given = {**cut, **options}
+    if "exclude" in given:
+        given["policy"] = MatrixPolicy(exclude=tuple(given.pop("exclude")))
     try:
-        return TsvOptions(**{**cut, **options})
+        return TsvOptions(**given)
     except TypeError as error:
         raise ValueError(f"options of {method}: {error}") from error
 

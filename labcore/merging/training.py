@@ -21,7 +21,13 @@ LOGIT_SCALE = 8.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much to train."""
+    """How much to train.
+
+    The learning rate was chosen on validation pictures among 1e-4, 3e-4 and 1e-3: the smallest
+    whose fine-tuned accuracy is within two points of the best (mnist 90.6, 95.4, 96.7 %; hebrew
+    87.5, 95.6, 97.4 %). No merger has a say in that rule. For the record, on 8 tasks the validation
+    accuracy of averaging is 58.8 % at 3e-4 and 57.8 % at 1e-4, of TSV-Merge 59.1 and 60.8 %.
+    """
 
     pretrain_images: int = 40_000
     pretrain_epochs: int = 5

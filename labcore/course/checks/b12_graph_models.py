@@ -159,7 +159,7 @@ def _degrees_before(a: Tensor) -> Tensor:
 def equivariance_gap(
     layer: Callable[[Tensor, Tensor], Tensor], a: Tensor, x: Tensor, order: Tensor
 ) -> float:
-    """Reference of B12.4: largest difference of "renumber, then layer" and "layer, then renumber"."""
+    """Reference of B12.4: gap of "renumber, then layer" and "layer, then renumber"."""
     before = layer(a[order][:, order], x[order])
     return float((before - layer(a, x)[order]).abs().max())
 

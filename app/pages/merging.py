@@ -1,0 +1,286 @@
+"""P01: model merging. Overlap of tasks, a re-merge of real models, and what it costs each task.
+
+Opens on committed results and models; every re-merge is live, from cached factors.
+"""
+
+from typing import Any
+
+import streamlit as st
+
+from app.ui import (
+    Choice,
+    Controls,
+    Flag,
+    Preset,
+    Range,
+    Several,
+    cached,
+    figure,
+    long_job,
+    look_for,
+    need_asset,
+    page,
+    shared,
+    show_code,
+)
+from app.ui.parameters import Table
+from app.ui.tables import claim_rows, claims_table, downloads
+from labcore.merging import (
+    figures,
+    live,
+    polar_factor,
+    singular_task_interference,
+    tsv_merge_matrix,
+)
+from labcore.merging.data import TASKS
+from labcore.merging.experiment import load_result
+from labcore.merging.measure import METHODS
+from labcore.merging.tally import compression_means, means
+from labcore.merging.upload import merge_uploads
+from labcore.runs import Result
+from labcore.uploads import UploadError
+
+ASSETS = ("mnist", "fashion-mnist", "dejavu-fonts")
+VIEWS = ("layers", "methods", "compression", "pictures")
+PARAMETERS: Table = {
+    "tasks": Several(TASKS[:8], TASKS, "whose fine-tuned models are merged"),
+    "method": Choice("tsv_m", METHODS, "how to merge"),
+    "alpha": Range(1.0, 0.0, 3.0, 0.05, "scale of the merged update"),
+    "k": Range(0, 0, 48, about="components kept of each task; 0 takes r // T"),
+    "whiten": Flag(True, "make the vectors of different tasks orthogonal"),
+    "rule": Choice("mean", ("mean", "sum"), "what happens to biases and norms"),
+    "layer": Choice(
+        "blocks.1.mlp.fc1.weight",
+        tuple(
+            f"blocks.{b}.{p}.weight"
+            for b in range(4)
+            for p in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+        ),
+        "the matrix of the heat map",
+    ),
+    "view": Choice("layers", VIEWS, "what to look at below"),
+    "count": Choice(8, (8, 14, 20), "tasks of the committed measurements"),
+    "part": Choice("mlp.fc1", ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), "matrix of spectra"),
+    "shown": Choice("greek", TASKS, "task of the pictures"),
+}
+control = Controls(PARAMETERS)
+PRESETS = (
+    Preset(
+        "Whitening off",
+        "The light blocks are directions that several tasks want; the bars show what that costs.",
+        {"whiten": False},
+    ),
+    Preset(
+        "Task arithmetic at 1",
+        "The plain sum of eight updates at scale 1 leaves nothing. Move alpha down to 0.1.",
+        {"method": "task_arithmetic"},
+    ),
+    Preset(
+        "Two relatives",
+        "Two kinds of digits share directions: look at the blocks beside the diagonal.",
+        {"tasks": ("mnist", "mnist_coarse", "hebrew")},
+    ),
+    Preset(
+        "Too many tasks",
+        "Twenty tasks have four components each in a matrix of 96. Who loses most?",
+        {"tasks": TASKS, "view": "methods", "count": 20},
+    ),
+)
+scored = cached(live.scores)
+overlapping = cached(live.overlap)
+interfering = cached(live.interference)
+pictured = cached(live.gallery)
+
+
+def committed() -> Result:
+    """The committed result, one copy for all sessions."""
+    result: Result = shared(load_result)
+    return result
+
+
+def remerge(setting: dict[str, Any], options: dict[str, Any]) -> None:
+    """Bars of a live re-merge, with its time."""
+    found = scored(**setting, **options)
+    left, middle, right = st.columns(3)
+    left.metric("Normalised accuracy", f"{found.normalized:.1%}")
+    middle.metric("Tasks merged", len(setting["tasks"]))
+    right.metric("Merged in", f"{found.merge_seconds:.2f} s")
+    figure(figures.task_bars(found.base, found.merged, found.own), "bars")
+    st.caption(
+        f"{found.pictures} committed test pictures a task; models of pre-training seed 0, merged "
+        "here and now from cached factors."
+    )
+
+
+def the_overlap(tasks: tuple[str, ...], rank: int | None, whiten: bool) -> None:
+    """The heat map of one matrix."""
+    layer = control.select("layer", "Matrix")
+    seen = overlapping(tasks, layer, rank=rank, whiten=whiten)
+    figure(
+        figures.interference_map(
+            seen.left,
+            seen.right,
+            seen.sizes,
+            tasks,
+            whitened=whiten,
+            parameter=layer,
+            value=seen.value,
+        ),
+        "overlap",
+    )
+
+
+def the_layers(tasks: tuple[str, ...], rank: int | None) -> None:
+    """Interference by depth and by pair, and the spectra of the updates."""
+    rows, pairs = interfering(tasks, rank=rank)
+    figure(figures.depth_bars(rows, tasks=len(tasks)), "depth")
+    downloads(rows, "interference", "Interference of every matrix")
+    figure(figures.pair_map(pairs, tasks), "pairs")
+    part = control.select("part", "Spectra of")
+    result = committed()
+    figure(
+        figures.spectra(
+            result.arrays["spectra/0"],
+            result.where("matrices")[:16],
+            TASKS[:8],
+            part=part,
+            kept=0.125,
+        ),
+        "spectra",
+    )
+
+
+def the_methods() -> None:
+    """The committed comparison of all methods."""
+    count = control.select("count", "Tasks")
+    result = committed()
+    figure(figures.method_bars(means(result), tasks=count), "methods")
+    figure(figures.alpha_curves(result.tables["alpha"], tasks=count), "alpha")
+    figure(figures.ablation(means(result), tasks=count), "ablation")
+    figure(
+        figures.task_radar(
+            result.tables["accuracy"],
+            tasks=count,
+            methods=("zero_shot", "task_arithmetic", "iso_c", "tsv_m"),
+        ),
+        "radar",
+    )
+
+
+def the_compression() -> None:
+    """Bytes against accuracy, with the task known."""
+    result = committed()
+    figure(figures.compression_curve(compression_means(result)), "compression")
+    size = live.model_bytes()
+    figure(figures.storage(result.tables["compression"], model_bytes=size), "storage")
+
+
+def the_pictures(setting: dict[str, Any], options: dict[str, Any]) -> None:
+    """Test pictures before and after merging."""
+    task = control.select("shown", "Task")
+    seen = pictured(task, **setting, **options)
+    figure(
+        figures.gallery(seen.images, seen.truth, seen.merged, seen.base, task=task),
+        "pictures",
+        downloads=False,
+    )
+
+
+def more_pictures(setting: dict[str, Any], options: dict[str, Any]) -> None:
+    """The same re-merge on a thousand test pictures a task."""
+    if any(need_asset(name) is None for name in ASSETS):
+        return
+    found = long_job(
+        "full",
+        "labcore.merging.live.full_scores",
+        **setting,
+        **options,
+        label="Score on 1000 other test pictures a task",
+        seconds=20,
+    )
+    if found is not None:
+        st.metric("Normalised accuracy", f"{found.normalized:.1%}")
+        figure(figures.task_bars(found.base, found.merged, found.own), "full-bars")
+
+
+def your_models(options: dict[str, Any], alpha: float) -> None:
+    """Merge uploaded checkpoints."""
+    st.markdown(
+        "A base and fine-tuned copies of it as `.safetensors`, at most 40 MB each. TSV-Merge runs "
+        "with the settings at the left; larger checkpoints: `./lab merge`."
+    )
+    files = st.file_uploader(
+        "Checkpoints", type=["safetensors"], accept_multiple_files=True, max_upload_size=40
+    )
+    if not files:
+        return
+    base = st.selectbox("Which one is the base?", [file.name for file in files])
+    try:
+        merged = merge_uploads(
+            [(file.name, file.getvalue()) for file in files], base=base, alpha=alpha, **options
+        )
+    except (UploadError, ValueError) as error:
+        st.error(str(error), icon=":material/upload_file:")
+        return
+    if merged.rows:
+        st.dataframe(merged.rows)
+        downloads(merged.rows, "report", "Report")
+    st.download_button(
+        "Merged checkpoint",
+        data=merged.data,
+        file_name="merged.safetensors",
+        mime="application/octet-stream",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+@page("merging", control)
+def body() -> None:
+    """The page."""
+    control.presets(PRESETS)
+    with st.sidebar:
+        chosen = control.many("tasks", "Tasks")
+        method = control.select("method", "Method")
+        alpha = control.slider("alpha", "Scale alpha")
+        rank = control.slider("k", "Components k") or None
+        whiten = control.toggle("whiten", "Whiten")
+        rule = control.select("rule", "Biases and norms")
+    tasks = chosen or TASKS[:2]
+    if not chosen:
+        st.info("No task is chosen; showing the first two.")
+    setting = {"tasks": tasks, "method": method, "alpha": alpha}
+    options = {"rank": rank, "whiten": whiten, "vector_rule": rule}
+    shared(live.open_workbench)
+    st.markdown(
+        "One small vision transformer was fine-tuned on twenty tasks. Choose some, merge them into "
+        "**one** model, and see what each task keeps. k, whitening and the rule act on `tsv_m`."
+    )
+    remerge(setting, options)
+    the_overlap(tasks, rank, whiten)
+    view = control.select("view", "Look further")
+    if view == "layers":
+        the_layers(tasks, rank)
+    elif view == "methods":
+        the_methods()
+    elif view == "compression":
+        the_compression()
+    else:
+        the_pictures(setting, options)
+    with st.expander("More test pictures", icon=":material/image:"):
+        more_pictures(setting, options)
+    with st.expander("Merge your own checkpoints", icon=":material/upload:"):
+        your_models(options, alpha)
+    look_for(
+        "Switch whitening off and on: the heat map loses its light blocks, the bars change less "
+        "than you may expect. Add tasks one by one: the own models stay, the merged one sinks. "
+        "Move alpha: the sum of updates has a narrow peak, TSV-Merge a broad one near 1."
+    )
+    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
+        claims_table(claim_rows("merging"))
+    for function in (polar_factor, singular_task_interference, tsv_merge_matrix):
+        show_code(function, f"Show me the code: {function.__name__}")
+
+
+if __name__ == "__main__":
+    body()

@@ -1,0 +1,174 @@
+"""The experiments: experts on a mixed stream, gradient estimators, early exits, fewer tokens.
+
+Each part trains small networks on real pictures (MNIST, Fashion-MNIST, cluttered canvases built
+from MNIST) for every seed. Test pictures choose nothing. Settings: :mod:`.settings`.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from labcore.assets.store import cache_root
+from labcore.conditional.measure import distinct, over_seeds, pick
+from labcore.conditional.parts import Findings, Part, fingerprint, merged, run_parts
+from labcore.conditional.settings import Config
+from labcore.runs import Progress, Result, Table, record, silent
+
+__all__ = ["Config", "load_result", "run", "summary"]
+TOPIC = "conditional"
+
+
+def run(config: Config, progress: Progress | None = None) -> Result:
+    """Run every part of ``config``, or resume after the parts that an earlier session finished.
+
+    Deterministic for a seed, except for the seconds in the table ``parts``.
+
+    Args:
+        config: What to run.
+        progress: Called between steps; raise :class:`labcore.runs.Cancelled` in it to stop.
+    """
+    preset = "--full" if config == Config.full(config.seed) else "--quick"
+    seeds = _seeds(config)
+    command = f"lab run conditional {preset} --seed {config.seed}"
+    clock = record(TOPIC, config, seeds=seeds, command=command)
+    folder = cache_root() / "unfinished" / f"conditional-{fingerprint(config)}"
+    parts = list(_parts(config))
+    results = run_parts(
+        parts,
+        TOPIC,
+        config,
+        folder=folder if config.resume else None,
+        progress=progress or silent,
+    )
+    found = merged(results)
+    spent = [
+        {
+            "part": part.name,
+            "seconds": result.provenance.seconds,
+            "cpu_seconds": result.provenance.cpu_seconds,
+        }
+        for part, result in zip(parts, results, strict=True)
+    ]
+    whole = clock.result(arrays=found.arrays, tables={**found.tables, "parts": spent})
+    provenance = replace(  # of all sessions, if this one resumed another
+        whole.provenance,
+        seconds=round(sum(row["seconds"] for row in spent), 3),
+        cpu_seconds=round(sum(row["cpu_seconds"] for row in spent), 3),
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    return replace(whole, provenance=provenance)
+
+
+def load_result(which: Literal["full", "quick"] = "full") -> Result:
+    """A committed result; nothing is trained.
+
+    Raises:
+        FileNotFoundError: there is none; the message has the command that makes it.
+    """
+    path = Path(__file__).parent / "results" / f"{which}.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no {which} result of conditional: lab run conditional --{which} --out {path.parent}"
+        )
+    return Result.load(path)
+
+
+def _seeds(config: Config) -> tuple[int, ...]:
+    return tuple(range(config.seed, config.seed + config.seeds))
+
+
+def _parts(config: Config) -> Iterator[Part]:
+    from labcore.conditional import run_estimators, run_exits, run_mixture, run_tokens
+
+    def part(name: str, work: Any, *args: Any, **options: Any) -> Part:
+        def measure(tick: Any) -> Findings:
+            return work(*args, **options, tick=tick)
+
+        return Part(name, measure)
+
+    for seed in _seeds(config):
+        first = {"keep": seed == config.seed}
+        yield part(f"estimators {seed}", run_estimators.estimation, config.estimation, seed)
+        for training in ("joint", "separate"):
+            name = f"exits {training} {seed}"
+            yield part(name, run_exits.exits, config.exits, training, seed, **first)
+        for arm in config.mixture.arms:
+            name = f"mixture {arm} {seed}"
+            yield part(name, run_mixture.mixture, config.mixture, arm, seed, **first)
+        yield part(f"upcycling {seed}", run_mixture.upcycling, config.mixture, seed)
+        yield part(f"tokens {seed}", run_tokens.tokens, config.tokens, seed, **first)
+
+
+def summary(result: Result) -> Table:
+    """Rows for the terminal: what was measured, its spread over seeds, and on how many pictures."""
+    return [
+        *_mixture_summary(result),
+        *_estimator_summary(result),
+        *_exit_summary(result),
+        *_token_summary(result),
+    ]
+
+
+def _mixture_summary(result: Result) -> Iterator[dict[str, Any]]:
+    rows = result.tables["mixture"]
+    for arm in distinct(rows, "arm"):
+        here = pick(rows, arm=arm)
+        note = f"{here[0]['ratio']:.2f} of the FLOPs of dense, equal parameters"
+        experts = pick(result.tables.get("experts", []), arm=arm, trained=True, tokens="patches")
+        if experts:
+            bits = over_seeds(experts, "class_bits")
+            largest = over_seeds(experts, "largest")
+            note += f"; {bits.mean:.2f} bits expert-class; largest load {largest.mean:.2f}"
+        yield _line(f"stream, {arm}", here, "accuracy", note)
+    for start in ("scratch", "digits"):
+        for kind in ("dense", "mixture"):
+            here = pick(result.tables["upcycling"], start=start, kind=kind)
+            yield _line(f"clothes from {start}, {kind}", here, "accuracy", "upcycling")
+
+
+def _estimator_summary(result: Result) -> Iterator[dict[str, Any]]:
+    rows = result.tables["estimators"]
+    for categories in distinct(rows, "categories"):
+        for name in distinct(rows, "estimator"):
+            here = pick(rows, categories=categories, estimator=name)
+            for tau in distinct(here, "tau"):
+                at = pick(here, tau=tau)
+                sd = over_seeds(at, "sd").mean
+                what = f"bias, {name}, {categories} categories, tau {tau:g}"
+                yield _line(what, at, "bias", f"sd {sd:.2f} of the exact norm", "draws")
+
+
+def _exit_summary(result: Result) -> Iterator[dict[str, Any]]:
+    for training in ("joint", "separate"):
+        here = pick(result.tables["heads"], training=training)
+        for head in distinct(here, "head"):
+            note = f"ECE {over_seeds(here, 'ece', head=head).mean:.3f}"
+            yield _line(f"exits {training}, head {head}", pick(here, head=head), "accuracy", note)
+        budgets = pick(result.tables["budgets"], training=training, calibrated=True)
+        for budget in distinct(budgets, "budget"):
+            at = pick(budgets, budget=budget)
+            spent = over_seeds(at, "ratio").mean
+            yield _line(f"exits {training}, budget {budget:.2f}", at, "accuracy",
+                        f"spent {spent:.3f} on test")  # fmt: skip
+
+
+def _token_summary(result: Result) -> Iterator[dict[str, Any]]:
+    yield _line("canvas, all tokens", result.tables["token_base"], "accuracy", "")
+    rows = result.tables["tokens"]
+    for method in distinct(rows, "method"):
+        here = pick(rows, method=method)
+        for amount in distinct(here, "amount"):
+            at = pick(here, amount=amount)
+            ratio = over_seeds(at, "ratio").mean
+            yield _line(f"canvas, {method} {amount:g}", at, "accuracy",
+                        f"{ratio:.2f} of the FLOPs")  # fmt: skip
+
+
+def _line(what: str, rows: Any, column: str, note: str, size: str = "test") -> dict[str, Any]:
+    found = over_seeds(rows, column)
+    unit = "draws" if size == "draws" else "test pictures"
+    sample = f"{found.n} seeds x {rows[0][size]} {unit}"
+    return {"what": what, "value": found.mean, "spread": found.error, "sample": sample,
+            "note": note}  # fmt: skip
