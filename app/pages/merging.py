@@ -154,8 +154,8 @@ def the_methods() -> None:
     """The committed comparison of all methods."""
     count = control.select("count", "Tasks")
     result = committed()
-    figure(figures.method_bars(means(result), tasks=count), "methods")
-    figure(figures.alpha_curves(result.tables["alpha"], tasks=count), "alpha")
+    figure(figures.method_bars(means(result), tasks=count), "mergers")
+    figure(figures.alpha_curves(result.tables["alpha"], tasks=count), "curves")
     figure(figures.ablation(means(result), tasks=count), "ablation")
     figure(
         figures.task_radar(

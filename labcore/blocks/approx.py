@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-Array = Float[np.ndarray, "..."]
+Array = Float[np.ndarray, "..."] | np.float64
 
 
 def sigmoid(s: Array) -> Array:

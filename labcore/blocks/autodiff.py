@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-Array = Float[np.ndarray, "..."]
+Array = Float[np.ndarray, "..."] | np.float64
 Linear = Callable[[Array], Array]
 Number = float | int
 

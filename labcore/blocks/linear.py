@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
 
-Array = Float[np.ndarray, "..."]
+Array = Float[np.ndarray, "..."] | np.float64
 
 
 def least_squares(

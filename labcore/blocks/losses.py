@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Num, Shaped
 
 from labcore.blocks.linear import as_floats, check_targets, logsumexp
 
-Array = Float[np.ndarray, "..."]
+Array = Float[np.ndarray, "..."] | np.float64
 
 
 def squared(e: Num[np.ndarray, "..."]) -> Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Num
 
-Array = Float[np.ndarray, "..."]
+Array = Float[np.ndarray, "..."] | np.float64
 
 
 def kl_gaussian(m1: float, s1: float, m2: float, s2: float) -> float:

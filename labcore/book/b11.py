@@ -71,7 +71,8 @@ def measure(config: Size, progress: Progress) -> Findings:
     seeds = (0,) if config.small else (0, 1)
     rows: Table = []
     numbers: Table = []
-    for name, shift, known in (("plain", False, 2.90), ("token shift", True, 2.63)):
+    for name, shift, known in (("plain", "", 2.90), ("token shift", "attention", 2.63),
+                               ("token shift in both", "both", None)):  # fmt: skip
         found = []
         for seed in seeds:
             model = train(lambda v, s=shift: GPT(v, shift=s), text, steps=steps, seed=seed,

@@ -90,7 +90,8 @@ class GPT(nn.Module):
         heads: Query heads.
         kv_heads: Key and value heads, a divisor of ``heads``; as many as ``heads`` by default.
         context: Most tokens.
-        shift: Let half of each token's features come from the token before it.
+        shift: Where half of a token's features come from the token before it: "" (nowhere),
+            "attention", or "both" (attention and map).
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class GPT(nn.Module):
         heads: int = 4,
         kv_heads: int | None = None,
         context: int = WINDOW,
-        shift: bool = False,
+        shift: str = "",
     ) -> None:
         super().__init__()
         self.embed, self.place = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
@@ -134,7 +135,7 @@ class GPT(nn.Module):
 class GPTBlock(nn.Module):
     """``x + attention(norm(x))``, then ``x + map(norm(x))``."""
 
-    def __init__(self, width: int, heads: int, kv_heads: int, shift: bool) -> None:
+    def __init__(self, width: int, heads: int, kv_heads: int, shift: str) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.shift = heads, kv_heads, shift
         size = width // heads
@@ -146,8 +147,8 @@ class GPTBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """Tokens in, tokens out."""
-        x = x + self.attend(self._shifted(self.norm1(x)), cache)
-        return x + self.down(F.gelu(self.up(self._shifted(self.norm2(x)))))
+        x = x + self.attend(self._shifted(self.norm1(x), bool(self.shift)), cache)
+        return x + self.down(F.gelu(self.up(self._shifted(self.norm2(x), self.shift == "both"))))
 
     def attend(self, x: Tensor, cache: KVCache | None) -> Tensor:
         """Causal attention; new queries read the cached keys too."""
@@ -165,8 +166,8 @@ class GPTBlock(nn.Module):
             read, _ = attention(query, key, value, causal=True, return_weights=True)
         return self.out(read.transpose(1, 2).flatten(2))
 
-    def _shifted(self, x: Tensor) -> Tensor:
-        if not self.shift:
+    def _shifted(self, x: Tensor, wanted: bool) -> Tensor:
+        if not wanted:
             return x
         half = x.shape[-1] // 2
         before = F.pad(x[:, :-1, :half], (0, 0, 1, 0))

@@ -93,7 +93,8 @@ def _heads(
     y = test.labels.numpy()
     for i, (head, warm) in enumerate(zip(raw, heated, strict=True)):
         found.add(
-            "heads", **facts, head=i + 1, accuracy=float((head.argmax(-1) == test.labels).float().mean()),
+            "heads", **facts, head=i + 1,
+            accuracy=float((head.argmax(-1) == test.labels).float().mean()),
             ece=ece(head.double().softmax(-1).numpy(), y),
             ece_calibrated=ece(warm.double().softmax(-1).numpy(), y), temperature=temperatures[i],
         )  # fmt: skip
@@ -115,8 +116,10 @@ def _rules(
             found.add("fixed", **facts, **row)
     for budget in BUDGETS:
         rule = fit_thresholds(on_val, val.labels, costs, budget * costs[-1])
-        found.add("budgets", **facts, budget=budget, val_ratio=_spent(on_val, rule, costs),
-                  ratio=_spent(on_test, rule, costs), accuracy=_right(on_test, rule, test.labels))  # fmt: skip
+        found.add(
+            "budgets", **facts, budget=budget, val_ratio=_spent(on_val, rule, costs),
+            ratio=_spent(on_test, rule, costs), accuracy=_right(on_test, rule, test.labels),
+        )  # fmt: skip
     whole = float((on_test[-1].argmax(-1) == test.labels).float().mean())
     found.add("whole", **facts, accuracy=whole)
 

@@ -96,9 +96,8 @@ def _inspect(
     for at, layer in zip(LAYERS, mixtures(model), strict=True):
         routing = layer.last_routing
         assert routing is not None
-        chosen = torch.zeros_like(routing.probs).scatter_add(
-            1, routing.index, (~routing.dropped).float()
-        )
+        ran = (~routing.dropped).float()
+        chosen = torch.zeros_like(routing.probs).scatter_add(1, routing.index, ran)
         chosen = chosen.view(len(test), -1, EXPERTS)  # 1 where an expert ran on a token
         load = chosen.sum((0, 1)) / chosen.sum()
         for tokens, part in (("patches", chosen[:, 1:]), ("class token", chosen[:, :1])):

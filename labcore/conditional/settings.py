@@ -87,14 +87,14 @@ class Config:
         return cls(
             seed=seed,
             seeds=3,
-            mixture=Mixture(tuple(arm.name for arm in ARMS), 6000, 2000, 3.0, 2000, 3.0),
+            mixture=Mixture(tuple(arm.name for arm in ARMS), 6000, 2000, 4.0, 2000, 4.0),
             estimation=Estimation((2, 16), (0.1, 0.2, 0.5, 1.0, 2.0, 5.0), 100_000),
             exits=Exits(6000, 2000, 2000, 4.0, 6),
             tokens=Tokens(
                 10_000, 2000, 5.0, 1.5,
                 (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
                 (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4),
-                (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
+                (-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
             ),
             resume=True,
         )  # fmt: skip

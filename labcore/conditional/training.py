@@ -31,7 +31,7 @@ def train(
     *,
     epochs: float,
     seed: int,
-    batch: int = 64,
+    batch: int = 32,
     rate: float = 2e-3,
     after: After | None = None,
 ) -> None:

@@ -13,6 +13,7 @@ Signs matter. Three modes, named for what they do:
 - ``unsigned_incidence``: built from ``|B_k|``; nothing cancels.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Literal, Self
 
@@ -27,6 +28,7 @@ Norm = Literal["sym", "row"]
 KINDS = ("hodge", "up", "down")
 MODES = ("signed", "abs_after", "unsigned_incidence")
 BIG_PRIME = 1_000_003
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # torch says it once a run
 
 
 class ChainComplex(ABC):

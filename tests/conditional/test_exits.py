@@ -1,0 +1,168 @@
+"""Early exits: ends of every rule, shrinking batches, budgets on validation, the oracle's bound."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from labcore.blocks.calibration import fit_temperature
+from labcore.blocks.vit import VisionTransformer, ViTConfig
+from labcore.conditional.cost import Cost
+from labcore.conditional.exits import (
+    KINDS,
+    EarlyExitNet,
+    ExitRule,
+    cost_accuracy_curve,
+    exit_layers,
+    fit_thresholds,
+    oracle_curve,
+    sureness,
+)
+
+COSTS = (1.0, 2.0, 3.0, 4.0)
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def some(n: int = 300, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Logits of four heads that get better, and classes."""
+    y = torch.randint(5, (n,), generator=gen(seed))
+    noise = torch.randn(4, n, 5, generator=gen(seed + 1))
+    signal = nn.functional.one_hot(y, 5) * torch.tensor([0.8, 1.4, 2.0, 2.4])[:, None, None]
+    return noise + signal, y
+
+
+def net(classes: int = 5) -> EarlyExitNet:
+    config = ViTConfig(hidden_size=16, depth=4, num_heads=2)
+    torch.manual_seed(0)
+    model = EarlyExitNet.with_linear_heads(VisionTransformer(config, generator=gen()), classes)
+    with torch.no_grad():
+        for head in model.heads:
+            head[1].weight.mul_(4)  # answers that differ in confidence
+    return model.eval()
+
+
+def test_thresholds_at_their_ends() -> None:
+    logits, _ = some()
+    ends = {"confidence": (0.0, 1.1), "margin": (-0.1, 1.1), "entropy": (1.1, -0.1),
+            "patience": (0.0, 9.0)}  # fmt: skip
+    for kind in KINDS:
+        first, last = ends[kind]
+        assert (exit_layers(logits, ExitRule(kind, first)) == 0).all()
+        assert (exit_layers(logits, ExitRule(kind, last)) == 3).all()
+
+
+def test_rules_by_hand() -> None:
+    p = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.85, 0.05], [0.1, 0.2, 0.7]])
+    logits = p.log()[:, None]
+    assert exit_layers(logits, ExitRule("confidence", 0.65)).item() == 1
+    assert exit_layers(logits, ExitRule("margin", 0.7)).item() == 2
+    assert exit_layers(logits, ExitRule("patience", 1.0)).item() == 2
+    assert exit_layers(logits, ExitRule("confidence", (0.9, 0.9, 0.8, 0.0))).item() == 2
+    entropy = -(p[1] * p[1].log()).sum().item() / math.log(3)
+    assert sureness(logits[1], "entropy").item() == pytest.approx(-entropy)
+    assert exit_layers(logits, ExitRule("entropy", entropy + 1e-4)).item() == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shrinking_batches_equal_running_every_head(kind: str) -> None:
+    model, x = net(), torch.randn(40, 1, 28, 28, generator=gen(2))
+    with torch.no_grad():
+        logits = model(x)
+    sure = 1.0 if kind == "patience" else float(sureness(logits[0], kind).abs().median())
+    rule = ExitRule(kind, sure)
+    layer = exit_layers(logits, rule)
+    assert len(layer.unique()) > 1
+    said, left, cost = model.predict(x, rule)
+    assert torch.equal(left, layer)
+    assert torch.equal(said, logits.argmax(-1).gather(0, layer[None])[0])
+    least = (layer + 1).sum().item() * model.step_flops()
+    assert least <= cost.executed <= cost.total == 4 * 40 * model.step_flops()
+
+
+def test_costs_rise_with_the_threshold_and_the_oracle_is_above() -> None:
+    logits, y = some()
+    best = oracle_curve(logits, y, COSTS)[-1]
+    for kind in ("confidence", "margin"):
+        rows = cost_accuracy_curve(logits, y, COSTS, kind)
+        costs = [row["cost"] for row in rows]
+        assert costs == sorted(costs)
+        assert all(row["accuracy"] <= best["accuracy"] for row in rows)
+    first = cost_accuracy_curve(logits, y, COSTS, "confidence", (0.0,))[0]
+    assert first["accuracy"] == (logits[0].argmax(-1) == y).float().mean().item()
+    assert (first["ratio"], first["layers"]) == (0.25, 1.0)
+
+
+def test_oracle_grows_with_its_heads() -> None:
+    rows = oracle_curve(*some(), COSTS)
+    accuracies = [row["accuracy"] for row in rows]
+    assert accuracies == sorted(accuracies)
+    assert rows[0]["cost"] == 1
+
+
+@pytest.mark.parametrize("kind", ["confidence", "margin", "entropy"])
+@pytest.mark.parametrize("budget", [1.0, 1.6, 2.5, 3.4, 4.0])
+def test_thresholds_meet_their_budget(kind: str, budget: float) -> None:
+    logits, y = some(2000)
+    rule = fit_thresholds(logits, y, COSTS, budget, kind=kind)
+    price = torch.tensor(COSTS)
+    spent = price[exit_layers(logits, rule)].mean().item()
+    assert spent == pytest.approx(budget, abs=0.01)
+    fresh, _ = some(2000, seed=7)
+    assert price[exit_layers(fresh, rule)].mean().item() == pytest.approx(budget, rel=0.06)
+
+
+def test_thresholds_refuse_what_cannot_be_met() -> None:
+    logits, y = some()
+    with pytest.raises(ValueError, match="below the first exit"):
+        fit_thresholds(logits, y, COSTS, 0.5)
+    with pytest.raises(ValueError, match="no validation samples"):
+        fit_thresholds(logits[:, :0], y[:0], COSTS, 2.0)
+    with pytest.raises(ValueError, match="4 heads"):
+        fit_thresholds(logits, y, COSTS[:2], 2.0)
+    with pytest.raises(ValueError, match="unknown rule"):
+        ExitRule("magic")
+    with pytest.raises(ValueError, match="NaN"):
+        ExitRule("confidence", math.nan)
+    with pytest.raises(ValueError, match="more than one head"):
+        sureness(logits[0], "patience")
+
+
+def test_a_temperature_changes_no_answer() -> None:
+    logits, y = some()
+    tau = fit_temperature(logits[-1].double().numpy(), y.numpy())
+    assert tau > 0
+    assert torch.equal((logits[-1] / tau).argmax(-1), logits[-1].argmax(-1))
+    hot = net().predict(torch.randn(8, 1, 28, 28, generator=gen()), ExitRule("confidence", 1.1),
+                        [tau] * 4)  # fmt: skip
+    assert (hot[1] == 3).all()
+
+
+def test_losses_weigh_heads_and_detached_heads_leave_the_trunk_alone() -> None:
+    model, x = net(), torch.randn(6, 1, 28, 28, generator=gen())
+    y = torch.arange(6) % 5
+    logits = model(x)
+    plain = model.loss(logits, y)
+    each = [nn.functional.cross_entropy(head, y) for head in logits]
+    torch.testing.assert_close(plain, torch.stack(each).sum())
+    assert model.loss(logits, y, distill=1.0) > plain
+    model.detach = True
+    model.zero_grad()
+    model.loss(model(x), y).backward()
+    assert all(p.grad is None for p in model.backbone.parameters())
+    assert all(p.grad is not None for p in model.heads.parameters())
+    with pytest.raises(ValueError, match="4 heads and weights"):
+        EarlyExitNet(model.backbone, list(model.heads)[:2])
+
+
+def test_costs_add_in_one_unit_only() -> None:
+    total = Cost(1, 4) + Cost(2, 4)
+    assert (total.executed, total.total, total.skipped, total.ratio) == (3, 8, 5, 0.375)
+    with pytest.raises(ValueError, match="cannot add"):
+        Cost(1, 2) + Cost(1, 2, "s")
+    with pytest.raises(ValueError, match="finite"):
+        Cost(float(np.inf), 2)
