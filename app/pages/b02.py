@@ -25,8 +25,9 @@ control = Controls(PARAMETERS)
     control,
     claim="Curvature sets the learning rate: a walk returns to a minimum only with steps below "
     "2(1 + momentum)/curvature.",
-    look="Raise the step from 0.1 to 1.7: the line on the right gets steeper, then shallower again. "
-    "Just above 1.73 the path does not fly away: it hops for ever between two sides of the pit.",
+    look="Raise the step from 0.1 to 1.7: the line on the right gets steeper, then shallower "
+    "again. Just above 1.73 the path does not fly away: it hops for ever between two sides of the "
+    "pit.",
     code=(gradient_descent, stability_limit),
     presets=(
         Preset("Just stable", "It hops from side to side, and arrives.", {"lr": 1.7, "steps": 150}),

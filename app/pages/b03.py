@@ -28,7 +28,9 @@ control = Controls(PARAMETERS)
     presets=(
         Preset("A typing error", "One value of 400 mm moves the mean only.", {"out": 400.0}),
         Preset("Huber as median", "A tiny δ: nearly the absolute loss.", {"delta": 0.1}),
-        Preset("Huber as mean", "A large δ: nearly the squared loss.", {"delta": 6.0, "out": 260.0}),
+        Preset(
+            "Huber as mean", "A large δ: nearly the squared loss.", {"delta": 6.0, "out": 260.0}
+        ),
     ),
     then=("B04", "BA"),
 )

@@ -25,9 +25,9 @@ control = Controls(PARAMETERS)
     control,
     claim="Nonlinearity, not depth alone, buys expressiveness: layers without activation are one "
     "layer.",
-    look="Make the identity network as deep and wide as it goes: the border stays straight. One layer "
-    "of four ReLUs folds the plane. Then change the seed with two units: some networks never find "
-    "the fold.",
+    look="Make the identity network as deep and wide as it goes: the border stays straight. One "
+    "layer of four ReLUs folds the plane. Then change the seed with two units: some networks never "
+    "find the fold.",
     code=(b05.solve_by_hand,),
     presets=(
         Preset(

@@ -46,8 +46,8 @@ def editor() -> tuple[float, ...]:
     control,
     claim="A convolution is a matrix, a very sparse one whose rows are all the same numbers.",
     look="Edges light up where neighbours differ; a kernel whose entries sum to zero is blind to "
-    "flat sky. Add layers: the square grows by two pixels a layer, slowly. Turn one entry: the whole "
-    "picture changes, because all places share the nine numbers.",
+    "flat sky. Add layers: the square grows by two pixels a layer, slowly. Turn one entry: the "
+    "whole picture changes, because all places share the nine numbers.",
     code=(conv2d, toeplitz, receptive_field),
     presets=PRESETS,
     then=("B08", "B09", "P05"),

@@ -37,7 +37,10 @@ control = Controls(PARAMETERS)
 def body(result: Result) -> None:
     """The centre-piece."""
     with st.sidebar:
-        mean, deviation = control.slider("mean", "Mean of q"), control.slider("sd", "Deviation of q")
+        mean, deviation = (
+            control.slider("mean", "Mean of q"),
+            control.slider("sd", "Deviation of q"),
+        )
         apart = control.slider("apart", "Distance of the humps")
     figure(figures_ba.two_fits_figure(mean, deviation, apart), "fits")
 

@@ -37,9 +37,7 @@ def body(result: Result) -> None:
     with st.sidebar:
         m, slope = control.slider("m", "Bins m"), control.steps("slope", "Steepness")
     arrays = result.arrays
-    fig = figures_bb.bins_figure(
-        arrays["bb/bins"], arrays["bb/errors"], m=m, slope=float(slope)
-    )
+    fig = figures_bb.bins_figure(arrays["bb/bins"], arrays["bb/errors"], m=m, slope=float(slope))
     figure(fig, "bins")
 
 

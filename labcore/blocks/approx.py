@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-Array = Float[np.ndarray, "..."] | np.float64
+Array = Float[np.ndarray, "..."]
 
 
 def sigmoid(s: Array) -> Array:
     """1 / (1 + exp(−s)), without overflow."""
-    return np.exp(-np.logaddexp(0.0, -np.asarray(s, dtype=np.float64)))
+    return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(s, dtype=np.float64))))
 
 
 def bin_function(x: Array, centre: float, width: float, *, slope: float = 1e4) -> Array:
@@ -25,7 +25,8 @@ def bin_function(x: Array, centre: float, width: float, *, slope: float = 1e4) -
     if not (width > 0 and slope > 0):
         raise ValueError(f"width and slope must be > 0, got {width} and {slope}")
     x = np.asarray(x, dtype=np.float64)
-    return sigmoid(slope * (x - (centre - width / 2))) - sigmoid(slope * (x - (centre + width / 2)))
+    left, right = centre - width / 2, centre + width / 2
+    return np.asarray(sigmoid(slope * (x - left)) - sigmoid(slope * (x - right)))
 
 
 def bin_means(
@@ -43,8 +44,8 @@ def bin_network(
 ) -> Callable[[Array], Array]:
     """A network of 2m sigmoid units that copies ``g`` on [lo, hi] by m bins side by side.
 
-    f(x) = Σ_i h_i bin_i(x) with centres s_i = lo + (i − ½) Δ, Δ = (hi − lo)/m, i = 1..m, and h_i the
-    mean of g over bin i. Its squared error falls like 1/m² for a smooth g. (Appendix B prints the
+    f(x) = Σ_i h_i bin_i(x) with centres s_i = lo + (i − ½) Δ, Δ = (hi − lo)/m, i = 1..m, and h_i
+    the mean of g over bin i. Its squared error falls like 1/m² for smooth g. (Appendix B prints
     centres i/m; at the middle of the bins the error is several times smaller.)
 
     Args:
@@ -69,6 +70,6 @@ def bin_network(
 
     def network(x: Array) -> Array:
         steps = sigmoid(slope * (np.asarray(x, dtype=np.float64)[..., None] - edges))
-        return (steps[..., :-1] - steps[..., 1:]) @ heights
+        return np.asarray((steps[..., :-1] - steps[..., 1:]) @ heights)
 
     return network

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-Array = Float[np.ndarray, "..."] | np.float64
-Linear = Callable[[Array], Array]
+Array = Any  # a numpy array; arithmetic on one without axes gives a numpy number
+Linear = Callable[[Any], Any]
 Number = float | int
 
 
@@ -37,7 +36,7 @@ class Tensor:
     __array_priority__ = 100.0  # numpy leaves array @ Tensor to us
 
     def __init__(self, value: Any, name: str | None = None, *, constant: bool = False) -> None:
-        self.value: Array = np.asarray(value, dtype=np.float64)
+        self.value: np.ndarray = np.asarray(value, dtype=np.float64)
         self.name = name
         self.op = ""
         self.parents: tuple[Tensor, ...] = ()

@@ -25,7 +25,7 @@ class Bins:
 
 
 def reliability(
-    probs: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"], *, bins: int = 10
+    probs: Float[np.ndarray, "n c"], y: Int[np.ndarray, " m"], *, bins: int = 10
 ) -> Bins:
     """Confidence and accuracy in equal bins of the largest probability (the book, 4.3).
 
@@ -52,7 +52,7 @@ def reliability(
     return Bins(confidence, accuracy, count)
 
 
-def ece(probs: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"], *, bins: int = 10) -> float:
+def ece(probs: Float[np.ndarray, "n c"], y: Int[np.ndarray, " m"], *, bins: int = 10) -> float:
     """Expected calibration error Σ (n_i/n) |accuracy_i − confidence_i| (the book, 4.3).
 
     Raises:
@@ -67,7 +67,7 @@ def ece(probs: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"], *, bins: int 
     return float(found.count[there] @ gap / max(found.count.sum(), 1))
 
 
-def fit_temperature(logits: Float[np.ndarray, "n c"], y: Int[np.ndarray, " n"]) -> float:
+def fit_temperature(logits: Float[np.ndarray, "n c"], y: Int[np.ndarray, " m"]) -> float:
     """The temperature τ at which softmax(z/τ) has the smallest cross-entropy.
 
     The loss is convex in 1/τ; golden-section search over τ from 1/100 to 100. Fit it on held-out
@@ -122,7 +122,7 @@ def predict_sets(probs: Float[np.ndarray, "n c"], gamma: float) -> Bool[np.ndarr
 
 
 def min_cost_class(
-    probs: Float[np.ndarray, "n c"], cost: Float[np.ndarray, "k c"]
+    probs: Float[np.ndarray, "n c"], cost: Float[np.ndarray, "k e"]
 ) -> Int[np.ndarray, " n"]:
     """The decision i with the smallest expected cost Σ_j C_ij p_j (the book, 4.3).
 

@@ -1,8 +1,8 @@
 """Convolutions as sums over unfolded neighbourhoods (the book, chapters 7 and 8), on torch tensors.
 
 As in torch, a filter is not flipped (cross-correlation): output row i reads the input rows
-i + i′ − k − 1 for i′ = 1..2k+1, shapes are (batch, channels, space ...), and ``groups`` cuts the channels
-into parts that do not see each other.
+i + i′ − k − 1 for i′ = 1..2k+1, shapes are (batch, channels, space ...), and ``groups`` cuts the
+channels into parts that do not see each other.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,9 @@ def conv2d(
         raise ValueError(f"padding must be >= 0, got {padding}")
     b, c = x.shape[:2]
     x = torch.nn.functional.pad(x, (columns, columns, rows, rows))
-    windows = _windows(_windows(x, 2, w.shape[2], stride, dilation), 3, w.shape[3], stride, dilation)
+    windows = _windows(
+        _windows(x, 2, w.shape[2], stride, dilation), 3, w.shape[3], stride, dilation
+    )
     u, v = windows.shape[2:4]  # (b, c, u, v, p, q)
     parts = windows.reshape(b, groups, c // groups, u, v, *w.shape[2:])
     filters = w.reshape(groups, -1, *w.shape[1:])

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
 
-Array = Float[np.ndarray, "..."] | np.float64
+Array = Float[np.ndarray, "..."]
 
 
 def least_squares(
-    X: Num[np.ndarray, "n d"], y: Num[np.ndarray, " n"], *, ridge: float = 0.0
+    X: Num[np.ndarray, "n d"], y: Num[np.ndarray, " m"], *, ridge: float = 0.0
 ) -> Float[np.ndarray, " d"]:
     """Weights w that minimise ½‖y − Xw‖² + ½λ‖w‖² (the book, 4.1).
 
@@ -50,7 +50,9 @@ def logsumexp(z: Array, dim: int = -1) -> Any:
     z = as_floats(z, "z")
     top = z.max(axis=dim, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
-    return np.squeeze(top + np.log(np.exp(z - top).sum(axis=dim, keepdims=True)), axis=dim)
+    with np.errstate(divide="ignore"):  # a row of -inf has the sum 0
+        whole = top + np.log(np.exp(z - top).sum(axis=dim, keepdims=True))
+    return np.squeeze(whole, axis=dim)
 
 
 def softmax(z: Array, *, temperature: float = 1.0, dim: int = -1) -> Array:
@@ -84,7 +86,7 @@ class History:
 
 def fit_logistic(
     X: Num[np.ndarray, "n d"],
-    y: Int[np.ndarray, " n"],
+    y: Int[np.ndarray, " m"],
     *,
     classes: int,
     lr: float,

@@ -10,17 +10,17 @@ from jaxtyping import Float, Int, Num, Shaped
 
 from labcore.blocks.linear import as_floats, check_targets, logsumexp
 
-Array = Float[np.ndarray, "..."] | np.float64
+Array = Float[np.ndarray, "..."]
 
 
 def squared(e: Num[np.ndarray, "..."]) -> Array:
     """½ e²: the negative log-likelihood of normal noise of variance 1, up to a constant (3.2)."""
-    return as_floats(e, "e") ** 2 / 2
+    return np.asarray(as_floats(e, "e") ** 2 / 2)
 
 
 def absolute(e: Num[np.ndarray, "..."]) -> Array:
     """|e|: that of Laplace noise of scale 1, up to a constant (3.2)."""
-    return np.abs(as_floats(e, "e"))
+    return np.asarray(np.abs(as_floats(e, "e")))
 
 
 def huber(e: Num[np.ndarray, "..."], *, delta: float) -> Array:
@@ -40,10 +40,10 @@ def huber(e: Num[np.ndarray, "..."], *, delta: float) -> Array:
 
 def hinge(margin: Num[np.ndarray, "..."]) -> Array:
     """max(0, 1 − m) of the margin m = y ŷ with y = ±1 (3.2)."""
-    return np.maximum(0.0, 1.0 - as_floats(margin, "margin"))
+    return np.asarray(np.maximum(0.0, 1.0 - as_floats(margin, "margin")))
 
 
-def cross_entropy(logits: Num[np.ndarray, "b c"], y: Int[np.ndarray, " b"]) -> float:
+def cross_entropy(logits: Num[np.ndarray, "b c"], y: Int[np.ndarray, " n"]) -> float:
     """Mean of log Σ exp z − z_y over the rows, in nats; any size of logit (4.2).
 
     Raises:
@@ -71,7 +71,7 @@ def gaussian_nll(
 
 
 def lookup_table(
-    X: Shaped[np.ndarray, "n d"], y: Shaped[np.ndarray, " n"], default: float
+    X: Shaped[np.ndarray, "n d"], y: Shaped[np.ndarray, " k"], default: float
 ) -> Callable[[Shaped[np.ndarray, "m d"]], Shaped[np.ndarray, " m"]]:
     """The model that remembers its training rows and says ``default`` to all others (3.2).
 

@@ -93,9 +93,9 @@ def numeric_gradient(f: Callable[[Vector], float], x: Vector, *, step: float = 1
     return np.array([(f(x + move) - f(x - move)) / (2 * step) for move in moves])
 
 
-def numeric_hessian(grad: Callable[[Vector], Vector], x: Vector, *, step: float = 1e-5) -> Float[
-    np.ndarray, "d d"
-]:
+def numeric_hessian(
+    grad: Callable[[Vector], Vector], x: Vector, *, step: float = 1e-5
+) -> Float[np.ndarray, "d d"]:
     """Symmetric matrix of second derivatives, by central differences of the gradient."""
     moves = step * np.eye(len(x))
     rows = np.array([(grad(x + move) - grad(x - move)) / (2 * step) for move in moves])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Num
 
-Array = Float[np.ndarray, "..."] | np.float64
+Array = Float[np.ndarray, "..."]
 
 
 def kl_gaussian(m1: float, s1: float, m2: float, s2: float) -> float:
@@ -35,9 +35,7 @@ class Estimate:
     n: int
 
 
-def mc_mean(
-    f: Callable[[Array], Array], sampler: Callable[[int], Array], n: int
-) -> Estimate:
+def mc_mean(f: Callable[[Array], Array], sampler: Callable[[int], Array], n: int) -> Estimate:
     """Mean of f over n draws; the standard error falls like n^(−1/2) (appendix A).
 
     Args:
@@ -80,4 +78,4 @@ def gaussian_pdf(x: Array, mean: float, deviation: float) -> Array:
     if not deviation > 0:
         raise ValueError(f"deviation must be > 0, got {deviation}")
     z = (np.asarray(x, dtype=np.float64) - mean) / deviation
-    return np.exp(-(z**2) / 2) / (deviation * math.sqrt(2 * math.pi))
+    return np.asarray(np.exp(-(z**2) / 2) / (deviation * math.sqrt(2 * math.pi)))

@@ -54,9 +54,8 @@ def scan(
     a, b, dim = _checked(a, b, dim)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    a, b = a.movedim(dim, 1 if b.ndim > 1 else 0), b.movedim(dim, 1 if b.ndim > 1 else 0)
-    if b.ndim == 1:
-        a, b = a[None], b[None]
+    flat = b.ndim == 1
+    a, b = (x[None] if flat else x.movedim(dim, 1) for x in (a, b))
     if initial is not None:
         wanted = b.shape[:1] + b.shape[2:]
         if initial.numel() != wanted.numel():
@@ -66,7 +65,7 @@ def scan(
         first = b[:, :1] + a[:, :1] * initial.reshape(wanted)[:, None]
         b = torch.cat((first, b[:, 1:]), 1)
     states = {"loop": _loop, "doubling": _doubling, "chunked": _chunks}[method](a, b)
-    return states.squeeze(0) if states.ndim == 2 and dim == 0 else states.movedim(1, dim)
+    return states[0] if flat else states.movedim(1, dim)
 
 
 def _checked(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Tensor, int]:
@@ -231,7 +230,7 @@ def impulse_response(lam: complex | Tensor, n: int) -> Complex[Tensor, "... n"]:
     """
     if n < 1:
         raise ValueError(f"n must be at least 1 step, got {n}")
-    value = torch.as_tensor(lam).to(torch.complex128)
+    value = torch.as_tensor(lam, dtype=torch.complex128)
     return value[..., None] ** torch.arange(n)
 
 

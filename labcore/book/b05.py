@@ -1,7 +1,8 @@
-"""Chapter 5: XOR by hand and by training, and a playground of small networks on points in the plane.
+"""Chapter 5: XOR by hand and by training, and a playground of small networks in the plane.
 
-The playground's networks are trained beforehand for every setting, all seeds of a setting at once, and
-only their answers on a grid are kept. Digits are the classes 0 to 4 on their two principal components.
+The playground's networks are trained beforehand for every setting, all seeds of a setting at once,
+and only their answers on a grid are kept. Digits are the classes 0 to 4 on their two principal
+components.
 """
 
 import itertools
@@ -123,8 +124,8 @@ def _train(sets: Any, width: int, depth: int, activation: str, batch: int, confi
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        right = (run(test_x).argmax(dim=2) == test_y).float().mean(dim=1)
-        return run(ask).argmax(dim=2).to(torch.uint8).numpy(), right.numpy()
+        share = (run(test_x).argmax(dim=2) == test_y).float().mean(dim=1)
+        return run(ask).argmax(dim=2).to(torch.uint8).numpy(), share.numpy()
 
 
 def _xor(seeds: int) -> Table:

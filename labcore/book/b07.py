@@ -44,8 +44,9 @@ def measure(config: Size, progress: Progress) -> Findings:
                          "accuracy": accuracy(model, test_x, test_y)})  # fmt: skip
             for shift in SHIFTS:
                 moved = torch.roll(test_x[:SHIFTED_ROWS], shift, dims=3)
+                share = accuracy(model, moved, test_y[:SHIFTED_ROWS])
                 rows.append({"kind": kind, "seed": seed, "shift": shift, "rows": SHIFTED_ROWS,
-                             "accuracy": accuracy(model, moved, test_y[:SHIFTED_ROWS])})  # fmt: skip
+                             "accuracy": share})  # fmt: skip
     found = Findings(tables={"accuracy": rows, "numbers": _numbers(rows, seeds, config.small)})
     found.arrays["photo"] = grey_photo()
     return found

@@ -50,13 +50,13 @@ def measure(config: Size, progress: Progress) -> Findings:
         rows.append({"n": n, "error": float(np.sqrt(np.mean((np.array(means) - 1.0) ** 2)))})
     slope = np.polyfit(np.log(DRAWS), np.log([row["error"] for row in rows]), 1)[0]
     samples = rng.standard_normal((REPEATS, SMALL_SAMPLE))
-    ratio = np.mean([mle_gaussian(x)[1] for x in samples])
+    ratio = np.array([mle_gaussian(x)[1] for x in samples]).mean()
     numbers: Table = [
         number("KL(N(0,1) ‖ N(1,2²)) (nats)", kl_gaussian(0, 1, 1, 2), 0.443147, 1e-6),
         number("KL(N(1,2²) ‖ N(0,1)) (nats)", kl_gaussian(1, 2, 0, 1), 1.306853, 1e-6),
         number("slope of the Monte-Carlo error, log-log", slope, -0.5, 0.05,
                sample=f"{repeats} means of each of {len(DRAWS)} sizes"),
-        number("mean of the most likely variance, n = 5", ratio, 0.8, 0.02,
+        number("mean of the most likely variance, n = 5", float(ratio), 0.8, 0.02,
                sample=f"{REPEATS} samples of variance 1"),
     ]  # fmt: skip
     return Findings(tables={"numbers": numbers, "monte_carlo": rows})

@@ -32,7 +32,7 @@ def error(m: int, slope: float = 1e4) -> float:
 
 
 def printed_error(m: int, slope: float = 1e4) -> float:
-    """The same with the printed centres, i/m of the interval: each bin half a width too far right."""
+    """The same with the printed centres, i/m of the interval: half a width too far right."""
     x, width = points(), (HI - LO) / m
     centres = LO + np.arange(1, m + 1) * width
     copy = sum(float(wave(s)) * bin_function(x, float(s), width, slope=slope) for s in centres)

@@ -70,8 +70,8 @@ def outlier_figure(
         alt=f"With {len(flippers)} penguins and one value of {outlier:.0f} mm the best constants "
         f"are, in mm: {names}. Without it: mean {flippers.mean():.1f}, median "
         f"{np.median(flippers):.1f}.",
-        caption="Left: the squared loss follows the outlier, the absolute one hardly moves, Huber's "
-        "stops following at δ. Right, on a log scale: under normal noise far errors are "
+        caption="Left: the squared loss follows the outlier, the absolute one hardly moves, "
+        "Huber's stops following at δ. Right, on a log scale: under normal noise far errors are "
         "nearly impossible, so they must be explained; straight tails shrug.",
         source="outlier_figure",
         params={"outlier": outlier, "delta": delta},

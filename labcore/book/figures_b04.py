@@ -1,4 +1,4 @@
-"""Centre-piece of chapter 4: one temperature, and what it does to probabilities and to their use."""
+"""Centre-piece of chapter 4: one temperature, and what it does to probabilities."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -72,8 +72,8 @@ def temperature_figure(
         alt=f"At temperature {temperature:.2f} the {len(y)} digits are named with a mean "
         f"confidence of {confidence:.1%}; {accuracy:.1%} are right; the calibration error is "
         f"{wrong:.3f}. On the triangle, {len(species)} penguins by their three probabilities.",
-        caption="Left: each penguin is pulled to a corner by a small τ and to the centre by a large "
-        "one. Right: bars on the diagonal mean honest digits. The accuracy never changes.",
+        caption="Left: each penguin is pulled to a corner by a small τ and to the centre by a "
+        "large one. Right: bars on the diagonal mean honest digits. The accuracy never changes.",
         source="temperature_figure",
         params={"temperature": temperature, "bins": bins},
         height=480,

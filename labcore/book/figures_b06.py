@@ -69,8 +69,8 @@ def backward_figure(step: int = 3, order: str = "consumers first", at: float = 1
         title=f"Visit {step} of {len(steps)}, {order}: {last}",
         alt=f"After {step} visits, {order}, dL/dx is {said}; the right value is {right:.6f}. "
         f"Fired so far: {', '.join(str(n.name) for n in fired) or 'none'}.",
-        caption="The square fires: it multiplies its adjoint into its parents (thick arrows). In the "
-        "wrong order u fires before s has paid in, and x never hears of the rest.",
+        caption="The square fires: it multiplies its adjoint into its parents (thick arrows). In "
+        "the wrong order u fires before s has paid in, and x never hears of the rest.",
         source="backward_figure",
         params={"step": step, "order": order, "at": at},
         height=430,

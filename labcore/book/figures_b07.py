@@ -1,9 +1,9 @@
-"""Centre-piece of chapter 7: a kernel over a photograph, one row of its matrix, what a stack sees."""
+"""Centre-piece of chapter 7: a kernel over a photograph, its matrix, and what a stack sees."""
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from plotly.subplots import make_subplots
 
 from labcore import viz
@@ -42,7 +42,9 @@ def kernel_figure(
     if len(kernel) != 9:
         raise ValueError(f"kernel must have nine numbers, got {len(kernel)}")
     if not (0 <= row < height and 0 <= column < width) or layers < 1:
-        raise ValueError(f"row < {height}, column < {width}, layers >= 1: {row}, {column}, {layers}")
+        raise ValueError(
+            f"row < {height}, column < {width}, layers >= 1: {row}, {column}, {layers}"
+        )
     w = torch.tensor(kernel, dtype=torch.float32).reshape(1, 1, 3, 3)
     x = torch.from_numpy(photo.astype(np.float32))[None, None]
     response = conv2d(x, w, padding=1)[0, 0].numpy()
@@ -76,12 +78,12 @@ def kernel_figure(
         title=f"Sum {response[row, column]:.0f} at ({row}, {column}); {layers} layers see "
         f"{field} x {field}",
         alt=f"A 3x3 kernel {tuple(float(k) for k in kernel)} on a photograph of {height} x {width} "
-        f"pixels. At row {row}, column {column} it gives {response[row, column]:.0f}. Its row of the "
-        f"matrix has {used} of {pixels} entries that are not zero. {layers} such layers see "
+        f"pixels. At row {row}, column {column} it gives {response[row, column]:.0f}. Its row of "
+        f"the matrix has {used} of {pixels} entries that are not zero. {layers} such layers see "
         f"{field} x {field} pixels.",
-        caption=f"As a matrix this layer is {pixels} x {pixels}; the row of the orange pixel has {used} "
-        f"entries that are not zero, and every row has the same {used} numbers. Left: what a stack "
-        "sees for one output.",
+        caption=f"As a matrix this layer is {pixels} x {pixels}; the row of the orange pixel has "
+        f"{used} entries that are not zero, and every row has the same {used} numbers. Left: what "
+        "a stack sees for one output.",
         source="kernel_figure",
         params={"kernel": list(kernel), "row": row, "column": column, "layers": layers},
         height=430,

@@ -48,7 +48,7 @@ def depth_figure(arrays: Mapping[str, np.ndarray], rows: Table, *, depth: int = 
                     f"{norms[0] / norms[-1]:.1e})")  # fmt: skip
     seeds = len({r["seed"] for r in rows})
     fig.add_hline(y=np.log(10), line={"color": viz.INK, "dash": "dot"}, row=1, col=2,
-                  annotation_text="knows nothing: ln 10", annotation_position="top left")  # fmt: skip
+                  annotation_text="ln 10: knows nothing")  # fmt: skip
     fig.update_xaxes(title_text="layer", row=1, col=1)
     fig.update_yaxes(title_text="norm of the gradient (log scale)", type="log",
                      exponentformat="power", row=1, col=1)  # fmt: skip

@@ -32,7 +32,10 @@ def two_fits_figure(mean: float = 0.0, deviation: float = 2.0, apart: float = 5.
                     line={"color": viz.INK}, fillcolor="rgba(31,41,51,0.12)")  # fmt: skip
     fig.add_scatter(x=x, y=q[SHOWN], name="q, your bell", row=1, col=1,
                     line={"color": viz.PALETTE[3], "width": 3})  # fmt: skip
-    for (m, s), name, place in ((best_forward, "best forward", 0), (best_reverse, "best reverse", 2)):
+    for (m, s), name, place in (
+        (best_forward, "best forward", 0),
+        (best_reverse, "best reverse", 2),
+    ):
         fig.add_scatter(
             x=x, y=gaussian_pdf(x, m, s), name=name, row=1, col=1,
             line={"color": viz.PALETTE[place], "dash": viz.DASHES[1 + place], "width": 1.5},
@@ -55,8 +58,8 @@ def two_fits_figure(mean: float = 0.0, deviation: float = 2.0, apart: float = 5.
         f"KL(p‖q) is {forward:.3f}, KL(q‖p) {reverse:.3f} nats. The forward divergence is smallest "
         f"for mean {best_forward[0]:.2f}, deviation {best_forward[1]:.2f}; the reverse one for "
         f"{best_reverse[0]:.2f} and {best_reverse[1]:.2f}.",
-        caption="Forward KL pays where p is and q is not, so its best bell covers both humps. Reverse "
-        "KL pays where q is and p is not, so its best bell hides inside one of them.",
+        caption="Forward KL pays where p is and q is not, so its best bell covers both humps. "
+        "Reverse KL pays where q is and p is not, so its best bell hides inside one of them.",
         source="two_fits_figure",
         params={"mean": mean, "deviation": deviation, "apart": apart},
         height=460,

@@ -54,11 +54,11 @@ def bins_figure(
     return viz.finish(
         fig,
         title=f"{m} bins, {2 * m} units: mean squared error {now:.3g}",
-        alt=f"sin(x)/x on [0, 10] copied by {m} bins whose edges have slope {slope:g}: mean squared "
-        f"error {now:.3g}. With steep edges it falls from {errors[0]:.3g} at {bins[0]} bins to "
-        f"{errors[-1]:.2g} at {bins[-1]}.",
-        caption="Ten times the bins, a hundredth of the error: the slope is −2, not an exponential. "
-        "Soft edges blur neighbouring bins and stop the fall.",
+        alt=f"sin(x)/x on [0, 10] copied by {m} bins whose edges have slope {slope:g}: mean "
+        f"squared error {now:.3g}. With steep edges it falls from {errors[0]:.3g} at {bins[0]} "
+        f"bins to {errors[-1]:.2g} at {bins[-1]}.",
+        caption="Ten times the bins, a hundredth of the error: the slope is −2, not an "
+        "exponential. Soft edges blur neighbouring bins and stop the fall.",
         source="bins_figure",
         params={"m": m, "slope": slope},
         height=460,

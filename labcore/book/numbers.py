@@ -1,4 +1,4 @@
-"""What a chapter's experiment hands back: arrays, tables, and figures beside what they should be."""
+"""What a chapter's experiment hands back: arrays, tables, figures beside what they should be."""
 
 import math
 from collections.abc import Mapping

@@ -8,7 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-def mlp(sizes: tuple[int, ...], seed: int, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Module:
+def mlp(
+    sizes: tuple[int, ...], seed: int, activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Module:
     """Linear layers with an activation between them, torch's own initial weights for the seed."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = []

@@ -234,8 +234,8 @@ CLAIMS: tuple[Claim, ...] = (
         published="qualitative: a tutorial without figures of its own",
         scale=SCALE,
         rule="top-2 of 8 experts, balanced: (1) at most two points below the dense network of "
-        "equal parameters with at most a third of its FLOPs in the layers in question; (2) better than "
-        "the dense network of equal FLOPs",
+        "equal parameters with at most a third of its FLOPs in the layers in question; (2) better "
+        "than the dense network of equal FLOPs",
         measure=_experts,
     ),
     Claim(

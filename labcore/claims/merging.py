@@ -115,7 +115,7 @@ def _alpha(result: Result) -> Finding:
         ours, its = (_mean(result, name, count) for name in ("tsv_m", "task_arithmetic"))
         lost, theirs = (m.tuned.normalized - m.one.normalized for m in (ours, its))
         passed.append(lost <= LOSS)
-        measured.append(f"{count} tasks: best alpha {ours.alpha:.2f}, 1 loses {100 * lost:.1f}")
+        measured.append(f"{count} tasks: best alpha {ours.alpha:.2f}, 1 loses {100 * lost:.2f}")
         others.append(f"{count} tasks: task arithmetic loses {100 * theirs:.1f} points")
     return Finding("; ".join(measured), "; ".join(others), _sample(result), tuple(passed))
 

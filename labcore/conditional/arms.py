@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labcore.blocks.vit import Mlp, VisionTransformer, ViTConfig
 from labcore.conditional.cost import Cost, attention_flops, mlp_flops, moe_flops
-from labcore.conditional.moe import MoELayer, SoftMoE
+from labcore.conditional.moe import MoELayer, RouterName, SoftMoE
 
 EXPERTS, WIDTH, HIDDEN, LAYERS = 8, 64, 64, (1, 3)
 
@@ -67,7 +67,7 @@ def _layer(arm: Arm, generator: torch.Generator) -> nn.Module:
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5, generator=generator)
             nn.init.zeros_(linear.bias)
         return mlp
-    router = "expert_choice" if arm.kind == "expert_choice" else "top_k"
+    router: RouterName = "expert_choice" if arm.kind == "expert_choice" else "top_k"
     return MoELayer(HIDDEN, WIDTH, EXPERTS, arm.active, router=router, generator=generator)
 
 

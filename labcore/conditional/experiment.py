@@ -23,7 +23,7 @@ TOPIC = "conditional"
 def run(config: Config, progress: Progress | None = None) -> Result:
     """Run every part of ``config``, or resume after the parts that an earlier session finished.
 
-    Deterministic for a seed, except for the seconds in the table ``parts``.
+    Deterministic for a seed, except for the seconds in the tables ``parts`` and ``clock``.
 
     Args:
         config: What to run.
@@ -80,7 +80,7 @@ def _seeds(config: Config) -> tuple[int, ...]:
 
 
 def _parts(config: Config) -> Iterator[Part]:
-    from labcore.conditional import run_estimators, run_exits, run_mixture, run_tokens
+    from labcore.conditional import run_clock, run_estimators, run_exits, run_mixture, run_tokens
 
     def part(name: str, work: Any, *args: Any, **options: Any) -> Part:
         def measure(tick: Any) -> Findings:
@@ -99,6 +99,8 @@ def _parts(config: Config) -> Iterator[Part]:
             yield part(name, run_mixture.mixture, config.mixture, arm, seed, **first)
         yield part(f"upcycling {seed}", run_mixture.upcycling, config.mixture, seed)
         yield part(f"tokens {seed}", run_tokens.tokens, config.tokens, seed, **first)
+    yield part("clock", run_clock.clock)
+    yield part("photograph", run_clock.photograph)
 
 
 def summary(result: Result) -> Table:

@@ -1,11 +1,12 @@
 """Experiment 1: experts on a stream of digits and clothes, what they like, and upcycling."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from labcore.blocks.vit import VisionTransformer
 from labcore.conditional.arms import (
@@ -188,6 +189,6 @@ def _upcycle(model: VisionTransformer, test: Pictures, seed: int) -> float:
         for i in LAYERS:
             generator = torch.Generator().manual_seed(seed + i)
             model.blocks[i].mlp = MoELayer.from_dense(
-                model.blocks[i].mlp, EXPERTS, 2, generator=generator
+                cast(nn.Module, model.blocks[i].mlp), EXPERTS, 2, generator=generator
             )
         return float((model(test.images[:100]) - before).abs().max())

@@ -6,6 +6,7 @@ there, predictors included; patch embedding and the last head run on every side 
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +86,7 @@ def run_reduced(
     x, size, flops = model.embed(images), None, 0.0
     place = torch.arange(patches).expand(b, -1)  # of the patches that are there; −1 when fused
     total: Merge | None = None
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(_blocks(model)):
         attended, metric, seen = proportional_attention(block.attn, block.norm1(x), size)
         x = x + attended
         flops += attention_flops(x.shape[1], c.hidden_size)
@@ -134,7 +135,7 @@ class LearnedSelection(nn.Module):
         """Training: sampled decisions in the attention's mask; every token keeps its gradient."""
         x = self.model.embed(images)
         keep, keeps = x.new_ones(len(x), x.shape[1] - 1), []
-        for i, block in enumerate(self.model.blocks):
+        for i, block in enumerate(_blocks(self.model)):
             if i in self.stages:
                 logits = self.predictors[self.stages.index(i)](x[:, 1:], keep)
                 keep = keep * gumbel_softmax(logits, hard=True, generator=generator)[..., 1]
@@ -151,7 +152,7 @@ class LearnedSelection(nn.Module):
         c, x = self.model.config, self.model.embed(images)
         patches, flops = c.num_patches, 0.0
         place = torch.arange(patches).expand(len(x), -1)
-        for i, block in enumerate(self.model.blocks):
+        for i, block in enumerate(_blocks(self.model)):
             if i in self.stages:
                 stage = self.stages.index(i)
                 here = x.new_ones(len(x), x.shape[1] - 1)
@@ -192,7 +193,7 @@ class Halting(nn.Module):
         """
         x, states, scores = self.model.embed(images), [], []
         done = x.new_zeros(x.shape[:2])  # running sum of the scores
-        for block in self.model.blocks:
+        for block in _blocks(self.model):
             alive = (done < 1 - self.eps).to(x.dtype)
             keep = straight_through(alive, (1 - done).clamp(0, 1))
             x = masked_block(block, x, keep[:, 1:])
@@ -228,3 +229,7 @@ def gather_kept(x: Float[Tensor, "b n d"], kept: Tensor) -> Tensor:
     """The class token and the kept patches of pictures that keep equally many."""
     index = kept.nonzero()[:, 1].view(len(kept), -1) + 1
     return gather_tokens(x, torch.cat((index.new_zeros(len(index), 1), index), 1))
+
+
+def _blocks(model: VisionTransformer) -> list[Block]:
+    return cast("list[Block]", list(model.blocks))

@@ -1,6 +1,9 @@
 """One fine-tuning run: a strategy, a seed, a number of steps, and what they cost."""
 
+import ctypes
+import gc
 import resource
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -117,7 +120,7 @@ def fine_tune(
             if recipe.look_every and done % recipe.look_every == 0:
                 found.curve.append((done, spent, accuracy(held.model, task.test)))
             batch = task.train.images[index], task.train.labels[index]
-            report = held.step(batch, done % MEASURE_EVERY == 1)
+            report = held.step(batch, done % MEASURE_EVERY == 0)
             schedule.step()
             spent += report.cpu_seconds
             found.reports.append(report)
@@ -147,7 +150,9 @@ def accuracy(model: nn.Module, split: Split, batch: int = 100) -> float:
     return right / len(split)
 
 
-def baselines(task: Task, frozen: Float[Tensor, "n d"], held: Float[Tensor, "m d"]) -> dict[str, float]:
+def baselines(
+    task: Task, frozen: Float[Tensor, "n d"], held: Float[Tensor, "m d"]
+) -> dict[str, float]:
     """Accuracy of the trivial baselines: the commonest class, plain pixels, frozen features."""
     labels = task.train.labels
     commonest = int(labels.bincount().argmax())
@@ -165,7 +170,7 @@ def baselines(task: Task, frozen: Float[Tensor, "n d"], held: Float[Tensor, "m d
 def _rate(step: int, steps: int) -> float:
     """A tenth of the steps up, then linearly down."""
     warm = max(1, steps // 10)
-    return (step + 1) / warm if step < warm else (steps - step) / (steps - warm)
+    return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
 
 
 def _reset_peak() -> int | None:
@@ -173,6 +178,9 @@ def _reset_peak() -> int | None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return int(torch.cuda.memory_allocated())
+    gc.collect()
+    with suppress(OSError, AttributeError):  # give freed memory back, or the peak hides in it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -71,7 +71,7 @@ def dmd(
             a data-dependent rank for a batch, or ``rank`` above the numerical rank.
     """
     _check(X, rank)
-    used, s, v, left = _factor(X, rank, method)
+    used, s, v, left, gram = _factor(X, rank, method)
     r = _rank(s, rank, X.shape[-2], X.shape[-1] - 1)
     if (s[..., r - 1] <= np.finfo(X.dtype).eps * s[..., 0]).any():
         raise ValueError(f"rank={r} exceeds the numerical rank of the snapshots: lower it")
@@ -83,13 +83,17 @@ def dmd(
     weights = basis @ np.take_along_axis(vectors, order[..., None, :], -1) + 0j
     snapshots = X[..., 1:] if exact else X[..., :-1]
     modes = _product(snapshots, weights)
-    return DMDResult(eigs, modes, _amplitudes(modes, X[..., 0]), s, used)
+    if exact and gram is not None:
+        amplitudes = _amplitudes_by_gram(gram, weights)
+    else:
+        amplitudes = _amplitudes(modes, X[..., 0])
+    return DMDResult(eigs, modes, amplitudes, s, used)
 
 
 def _factor(
     X: np.ndarray, rank: int | float | str, method: str
-) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """Method used, singular values, right vectors V, and U^T X2."""
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Method used, singular values, right vectors V, U^T X2, and X^T X where it was used."""
     m, n = int(X.shape[-2]), int(X.shape[-1])
     if method not in ("auto", "gram", "qr", "svd"):
         raise ValueError(f"method={method!r}: choose auto, gram, qr or svd")
@@ -101,17 +105,25 @@ def _factor(
         if method == "gram" or (s[..., r - 1] >= GUARD[X.dtype.name] * s[..., 0]).all():
             v = v[..., ::-1]
             safe = np.where(s > 0, s, 1)[..., :, None]  # zeros are beyond any rank accepted
-            return "gram", s, v, (np.swapaxes(v, -1, -2) @ gram[..., :-1, 1:]) / safe
+            return "gram", s, v, (np.swapaxes(v, -1, -2) @ gram[..., :-1, 1:]) / safe, gram
     tall = method == "qr" or (method == "auto" and m > n)
     R: np.ndarray = np.asarray(np.linalg.qr(X, mode="r")) if tall else X
     u, s, vt = np.linalg.svd(R[..., :-1], full_matrices=False)
     left = np.swapaxes(u, -1, -2) @ R[..., 1:]
-    return ("qr" if tall else "svd"), s, np.swapaxes(vt, -1, -2), left
+    return ("qr" if tall else "svd"), s, np.swapaxes(vt, -1, -2), left, None
 
 
 def _product(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Real snapshots times complex weights, as two real products."""
     return (X @ weights.real) + 1j * (X @ weights.imag)
+
+
+def _amplitudes_by_gram(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same least squares for modes X2 · weights, from X^T X alone: the data are not read."""
+    adjoint = np.swapaxes(weights.conj(), -1, -2)
+    inner = adjoint @ gram[..., 1:, 1:] @ weights
+    right = adjoint @ gram[..., 1:, :1]
+    return (np.linalg.pinv(inner, hermitian=True) @ right)[..., 0]
 
 
 def _amplitudes(modes: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from labcore.koopman.names import NAMES, TARGETS
 from labcore.koopman.settings import Config
 from labcore.runs import Progress, Result, Table, record, silent
 
-__all__ = ["Config", "load_result", "run", "summary"]
+__all__ = ["Config", "export_weights", "load_result", "run", "summary", "trained"]
 TOPIC = "koopman"
 RESULTS = Path(__file__).parent / "results"
 
@@ -83,6 +83,37 @@ def load_result(which: Literal["full", "quick"] = "full") -> Result:
             f"no {which} result of koopman: lab run koopman --{which} --out {path.parent}"
         )
     return Result.load(path)
+
+
+def export_weights(result: Result, folder: Path = RESULTS) -> list[Path]:
+    """The weights of the first seed's networks as safetensors, one file a network."""
+    import torch
+    from safetensors.torch import save_file
+
+    from labcore.runs import replacing
+
+    paths = []
+    for network in dict.fromkeys(row["network"] for row in result.tables["shown"]):
+        start = f"{network}/weights/"
+        held = {k.removeprefix(start): v for k, v in result.arrays.items() if k.startswith(start)}
+        paths.append(folder / f"weights-{network}.safetensors")
+        with replacing(paths[-1]) as part:
+            save_file({k: torch.from_numpy(v).contiguous() for k, v in held.items()}, part)
+    return paths
+
+
+def trained(network: str) -> Any:
+    """The committed network that was trained on ``network``, first seed, as a ``DynGCRNN``.
+
+    Raises:
+        FileNotFoundError: there are no weights of it.
+    """
+    from labcore.koopman.stgnn import DynGCRNN
+    from labcore.koopman.training import load_weights
+
+    config = Config.full()
+    model = DynGCRNN(1, config.hidden, config.layers, readout="mean")
+    return load_weights(RESULTS / f"weights-{network}.safetensors", model)
 
 
 def summary(result: Result) -> Table:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy.stats import mannwhitneyu, rankdata
 
 from labcore.koopman.relevance import detect
@@ -45,7 +45,7 @@ def dilate(truth: Bool[np.ndarray, " t"], window: int) -> Bool[np.ndarray, " w"]
     return np.convolve(truth, np.ones(window), "valid") > 0
 
 
-def cut(signal: Num[np.ndarray, " t"], window: int) -> Num[np.ndarray, " w"]:
+def cut(signal: Shaped[np.ndarray, " t"], window: int) -> Shaped[np.ndarray, " w"]:
     """The middle of a signal, as long as a dilated truth.
 
     >>> len(cut(np.zeros(12), 6)), len(cut(np.zeros(12), 5))
@@ -57,7 +57,7 @@ def cut(signal: Num[np.ndarray, " t"], window: int) -> Num[np.ndarray, " w"]:
 
 def time_f1(
     w: Float[np.ndarray, " t"],
-    truth: Num[np.ndarray, " s"],
+    truth: Shaped[np.ndarray, " s"],
     threshold: float | Literal["mad"] | None = 0.4,
     window: int = 6,
 ) -> float:
@@ -81,7 +81,7 @@ def time_f1(
     return f1(detect(inner, threshold), wide)
 
 
-def always_f1(truth: Num[np.ndarray, " t"], window: int = 6) -> float:
+def always_f1(truth: Shaped[np.ndarray, " t"], window: int = 6) -> float:
     """F1 of detecting every step: 2 b / (1 + b) with b the share of true windows."""
     wide = dilate(truth > 0, window)
     return f1(np.ones(len(wide), dtype=bool), wide)
@@ -95,7 +95,7 @@ class RankTest:
     effect: float
 
 
-def mann_whitney(w: Float[np.ndarray, " t"], truth: Num[np.ndarray, " t"]) -> RankTest:
+def mann_whitney(w: Float[np.ndarray, " t"], truth: Shaped[np.ndarray, " t"]) -> RankTest:
     """Are true steps more relevant than the others of this graph? Single steps, no windows.
 
     Raises:

@@ -116,7 +116,7 @@ def truncated_svd(
     u, s, vh = _triples(tall, rank, method)
     kept = int((s > max(tol * s[0], floor)).sum())
     u, s, vh = u[:, :kept], s[:kept], vh[:kept]
-    energy = min(1.0, float((s**2).sum() / (matrix**2).sum()))
+    energy = min(1.0, float((s**2).sum() / np.vdot(matrix, matrix)))
     left, right = (vh.T, u.T) if wide else (u, vh)
     U, values, Vh = (torch.from_numpy(np.array(x, order="C")) for x in (left, s, right))
     return Factors(U, values, Vh, energy=energy, dropped=rank - kept)

@@ -70,11 +70,14 @@ class GateOutput:
         mask: (b, t); 0 or 1 with a gradient, or the soft weight; 0 for tokens dropped before.
         score: h of each token (b, t), in (0, 1).
         threshold: theta of each image (b,), in (0, 1).
+        counted: The mask as the rate loss sees it: equal values; where the gate is decoupled, its
+            gradient goes to the threshold only, and that of ``mask`` to the scores only.
     """
 
     mask: Float[Tensor, "b t"]
     score: Float[Tensor, "b t"]
     threshold: Float[Tensor, " b"]
+    counted: Float[Tensor, "b t"]
 
     @property
     def keep(self) -> Bool[Tensor, "b t"]:
@@ -92,6 +95,9 @@ class TokenGate(nn.Module):
         gate: ``"hard"``: a step with a straight-through gradient. ``"soft"``: the published weight
             max(0, h - theta). ``"concrete"``: in training a hard binary-concrete draw with logit
             (h - theta) / 0.1, at inference the step.
+        decoupled: The task's loss moves the scores, the rate loss moves the thresholds (our
+            variant). Else both move both, as published: the first pressure on the rate then decides
+            what is dropped before the task had a say.
         generator: Draws the start of w.
     """
 
@@ -102,13 +108,14 @@ class TokenGate(nn.Module):
         bias: float = 2.0,
         gate: GateMode = "hard",
         *,
+        decoupled: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"temperature={temperature} must be positive")
         self.gate = one_of("gate", gate, ("hard", "soft", "concrete"))
-        self.temperature, self.bias = temperature, bias
+        self.temperature, self.bias, self.decoupled = temperature, bias, decoupled
         self.weight = nn.Parameter(torch.randn(hidden_size, generator=generator) * 0.02)
         self.budget_weight = nn.Parameter(torch.zeros(hidden_size))
         self.budget_bias = nn.Parameter(torch.zeros(()))
@@ -135,14 +142,23 @@ class TokenGate(nn.Module):
         """
         score = self.scores(tokens)
         threshold = torch.sigmoid(budget @ self.budget_weight + self.budget_bias)
-        margin = score - threshold[:, None]
+        there = 1.0 if keep is None else keep
+        if self.gate == "soft" or not self.decoupled:
+            mask = self._step(score - threshold[:, None], generator) * there
+            return GateOutput(mask, score, threshold, mask)
+        for_task, for_rate = score - threshold.detach()[:, None], score.detach() - threshold[:, None]
+        mask = self._step(for_task, generator) * there
+        counted = straight_through(for_rate, SLOPE) * there
+        return GateOutput(mask, score, threshold, counted)
+
+    def _step(
+        self, margin: Float[Tensor, "b t"], generator: torch.Generator | None
+    ) -> Float[Tensor, "b t"]:
         if self.gate == "soft":
-            mask = margin.clamp_min(0)
-        elif self.gate == "concrete" and self.training:
-            mask = binary_concrete(margin / SLOPE, generator=generator)
-        else:
-            mask = straight_through(margin, SLOPE)
-        return GateOutput(mask if keep is None else mask * keep, score, threshold)
+            return margin.clamp_min(0)
+        if self.gate == "concrete" and self.training:
+            return binary_concrete(margin / SLOPE, generator=generator)
+        return straight_through(margin, SLOPE)
 
 
 def straight_through(margin: Float[Tensor, "*s"], slope: float = SLOPE) -> Float[Tensor, "*s"]:
@@ -196,20 +212,35 @@ def rate_loss(
 
 
 def top_k(
-    scores: Float[Tensor, "b t"], budget: Float[Tensor, " b"]
-) -> tuple[Bool[Tensor, "b t"], Float[Tensor, "b t"]]:
+    scores: Float[Tensor, "b t"],
+    budget: Float[Tensor, " b"],
+    mask: Float[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t"]:
     """Keep exactly ceil(alpha T) of the highest scores, at least one; of equals the first.
 
+    Scores with a gradient, in (0, 1), get a straight-through one: that of a step at the edge
+    between the last score kept and the first one dropped.
+
+    Args:
+        scores: One number a token.
+        budget: Share to keep, one an image.
+        mask: Tokens that are still there (> 0); of fewer than asked for, all are kept.
+
     Returns:
-        The kept set (b, t), and each token's margin over the best dropped score (b, t).
+        Mask of 0 and 1 (b, t).
+
+    >>> top_k(torch.tensor([[0.1, 0.9, 0.5]]), torch.tensor([0.4])).tolist()
+    [[0.0, 1.0, 1.0]]
     """
-    t = scores.shape[1]
-    count = torch.ceil(budget * t - 1e-4).long().clamp(1, t)
-    order = scores.argsort(dim=-1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(t).expand_as(order).contiguous())
-    keep = rank < count[:, None]
-    ranked = scores.gather(1, order)
-    edge = ranked.gather(1, (count[:, None]).clamp_max(t - 1))
-    last = ranked.gather(1, count[:, None] - 1)
-    margin = scores - ((edge + last) / 2).detach()
-    return keep, margin
+    t, ranked_by = scores.shape[1], scores.detach()
+    if mask is not None:
+        ranked_by = ranked_by.masked_fill(mask <= 0, -torch.inf)
+    count = torch.ceil(budget * t - 1e-4).long().clamp(1, t)[:, None]
+    order = ranked_by.argsort(dim=-1, descending=True, stable=True)
+    keep = torch.zeros_like(scores).scatter(1, order, (torch.arange(t) < count).to(scores.dtype))
+    if not scores.requires_grad:
+        return keep
+    ranked = scores.detach().gather(1, order)
+    edge = (ranked.gather(1, count - 1) + ranked.gather(1, count.clamp_max(t - 1))) / 2
+    soft = torch.sigmoid((scores - edge) / SLOPE)
+    return soft + (keep - soft).detach()

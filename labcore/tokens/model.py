@@ -9,11 +9,10 @@ answer, and a gate has no reason to find the object. So by default a *fresh* cla
 the server; ``class_token="sent"`` sends the device's and counts it.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from labcore.blocks.vit import VisionTransformer
@@ -23,53 +22,12 @@ from labcore.tokens.checks import as_budgets, noise_variance, one_of
 from labcore.tokens.gates import BudgetToken, GateMode, TokenGate, straight_through, top_k
 from labcore.tokens.masked import Packed, keep_one, masked_block, pack
 from labcore.tokens.message import Message
+from labcore.tokens.outputs import Selection, ViTOutput
 
 SCORERS = ("gate", "predictor", "halting", "random", "magnitude", "class_attention")
 RANKED = ("predictor", "random", "magnitude", "class_attention")  # no threshold: top-k only
 Select = Literal["threshold", "topk"]
 ClassToken = Literal["server", "sent"]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the device decided.
-
-    Attributes:
-        tokens: All patch tokens at the split (b, t, d).
-        cls: The device's class token there (b, 1, d).
-        mask: Which are sent (b, t), with a gradient for gates in training.
-        score: Score of each token (b, t); NaN where nothing was selected.
-        threshold: Threshold of each image (b,); NaN without one.
-        per_layer_keep: The mask after each gated layer, in order.
-        budget: The rate asked for (b,).
-    """
-
-    tokens: Float[Tensor, "b t d"]
-    cls: Float[Tensor, "b 1 d"]
-    mask: Float[Tensor, "b t"]
-    score: Float[Tensor, "b t"]
-    threshold: Float[Tensor, " b"]
-    per_layer_keep: tuple[Float[Tensor, "b t"], ...]
-    budget: Float[Tensor, " b"]
-
-
-@dataclass(frozen=True)
-class ViTOutput:
-    """Answer of the server, and what it was told.
-
-    Attributes:
-        logits: (b, classes).
-        keep: Patch tokens that were sent (b, t).
-        rates: Their share (b,); a class token that is sent counts.
-        mask: The mask with its gradient (b, t).
-        per_layer_keep: The mask after each gated layer.
-    """
-
-    logits: Float[Tensor, "b c"]
-    keep: Bool[Tensor, "b t"]
-    rates: Float[Tensor, " b"]
-    mask: Float[Tensor, "b t"]
-    per_layer_keep: tuple[Float[Tensor, "b t"], ...]
 
 
 class SemanticViT(nn.Module):
@@ -86,6 +44,7 @@ class SemanticViT(nn.Module):
         scorer: What ranks tokens, one of ``SCORERS``; only ``"gate"`` and ``"halting"`` know a
             threshold.
         gate: Mode of the gates.
+        decoupled: Of the gates: task moves scores, rate moves thresholds.
         fuse_rest: Send the dropped tokens' weighted mean as one more token (EViT; top-k only).
         generator: Draws the start of the new parameters.
 
@@ -105,6 +64,7 @@ class SemanticViT(nn.Module):
         *,
         scorer: str = "gate",
         gate: GateMode = "hard",
+        decoupled: bool = True,
         fuse_rest: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -124,7 +84,7 @@ class SemanticViT(nn.Module):
         self.gates = nn.ModuleDict()
         for layer in layers if scorer in ("gate", "predictor") else ():
             self.gates[str(layer)] = (
-                TokenGate(d, gate=gate, generator=generator)
+                TokenGate(d, gate=gate, decoupled=decoupled, generator=generator)
                 if scorer == "gate"
                 else scorers.TokenPredictor(d, generator=generator)
             )
@@ -179,12 +139,13 @@ class SemanticViT(nn.Module):
         alpha = as_budgets(budget, len(x), x.dtype)
         x = torch.cat((x, self.budget_token(alpha)), dim=1)
         ones = torch.ones(len(x), 1 + t + 1, dtype=x.dtype)
-        mask, before, halted = ones[:, :t], x, ones[:, :t] * 0
+        mask, counted, before, halted = ones[:, :t], ones[:, :t], x, ones[:, :t] * 0
         score, threshold = mask * torch.nan, alpha * torch.nan
         history = []
         for layer in range(self.split + 1):
             if layer in self.gated_layers:
-                mask, score, threshold = self._choose(layer, x, before, mask, halted, generator)
+                given = (x, before, mask, halted, alpha, generator)
+                mask, score, threshold, counted = self._choose(layer, *given)
                 history.append(mask)
             if layer == self.split:
                 break
@@ -192,7 +153,8 @@ class SemanticViT(nn.Module):
             x = masked_block(blocks[layer], x, self._framed(mask, ones) if history else None)
             halted = halted + scorers.halting_scores(x[:, 1 : 1 + t])
         patches = x[:, 1 : 1 + t]
-        return Selection(patches, x[:, :1], mask, score, threshold, tuple(history), alpha)
+        kept = tuple(history)
+        return Selection(patches, x[:, :1], mask, counted, score, threshold, kept, alpha)
 
     @staticmethod
     def _framed(mask: Tensor, ones: Tensor) -> Tensor:
@@ -206,8 +168,9 @@ class SemanticViT(nn.Module):
         before: Tensor,
         mask: Tensor,
         halted: Tensor,
+        alpha: Tensor,
         generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """New mask, scores and thresholds at a gated layer."""
         t, tokens, token = self.patches, x[:, 1:-1], x[:, -1]
         none = x.new_full((len(x),), torch.nan)
@@ -216,9 +179,11 @@ class SemanticViT(nn.Module):
                 limit = 1 - scorers.HALT_EPSILON
                 score = limit - halted
                 kept = straight_through(score, 0.1) * mask
-                return keep_one(kept, score), score, none
+                kept = keep_one(kept, score)
+                return kept, score, none, kept
             out = self.gates[str(layer)](tokens, token, mask, generator=generator)
-            return keep_one(out.mask, out.score.detach()), out.score, out.threshold
+            kept = keep_one(out.mask, out.score.detach())
+            return kept, out.score, out.threshold, out.counted
         if self.scorer == "gate":
             score = self.gates[str(layer)].scores(tokens)
         elif self.scorer == "predictor":
@@ -232,13 +197,8 @@ class SemanticViT(nn.Module):
             score = scorers.class_attention_selection(block, before, t)
         else:
             score = 1 - halted
-        alpha = self._asked
-        keep, margin = top_k(score.detach().masked_fill(mask <= 0, -torch.inf), alpha)
-        chosen = keep.to(x.dtype)
-        if score.requires_grad:
-            soft = torch.sigmoid((score - score.detach() + margin.clamp(-1, 1)) / 0.1)
-            chosen = chosen + soft - soft.detach()
-        return chosen * mask, score, none
+        kept = top_k(score, alpha, mask) * mask
+        return kept, score, none, kept
 
     # The message.
 
@@ -322,7 +282,7 @@ class SemanticViT(nn.Module):
             ValueError: a budget outside [0, 1], or NaN decibels.
         """
         noise_variance(snr_db)
-        chosen = self.device(images, self._ask(budget, len(images)), generator)
+        chosen = self.device(images, budget, generator)
         tokens, mask = self._slots(chosen)
         if self.coder is not None:
             symbols = normalize_power(self.coder.encode(tokens), mask, self._power)
@@ -332,7 +292,10 @@ class SemanticViT(nn.Module):
             tokens = self.coder.decode(symbols)
         logits = self.server(tokens, chosen.budget, mask)
         keep = chosen.mask > 0
-        return ViTOutput(logits, keep, self.rates(chosen.mask), chosen.mask, chosen.per_layer_keep)
+        return ViTOutput(
+            logits, keep, self.rates(chosen.mask), chosen.mask, chosen.counted,
+            chosen.per_layer_keep,
+        )
 
     def pack_forward(
         self,
@@ -359,7 +322,7 @@ class SemanticViT(nn.Module):
         if groups < 1:
             raise ValueError(f"groups={groups}: one group or more")
         noise_variance(snr_db)
-        chosen = self.device(images, self._ask(budget, len(images)), generator)
+        chosen = self.device(images, budget, generator)
         tokens, mask = self._slots(chosen)
         packed = pack(mask > 0)
         if self.coder is None:
@@ -370,7 +333,10 @@ class SemanticViT(nn.Module):
                 message = message.through(self.channel, snr_db, generator)
             logits = self.decode(message, groups=groups)
         keep = chosen.mask > 0
-        return ViTOutput(logits, keep, self.rates(chosen.mask), chosen.mask, chosen.per_layer_keep)
+        return ViTOutput(
+            logits, keep, self.rates(chosen.mask), chosen.mask, chosen.counted,
+            chosen.per_layer_keep,
+        )
 
     def encode(
         self,
@@ -386,7 +352,7 @@ class SemanticViT(nn.Module):
         """
         if self.coder is None:
             raise ValueError("without num_symbols there are no symbols: tokens go as they are")
-        chosen = self.device(images, self._ask(budget, len(images)), generator)
+        chosen = self.device(images, budget, generator)
         tokens, mask = self._slots(chosen)
         return self._message(tokens, pack(mask > 0), chosen.budget)
 
@@ -431,7 +397,3 @@ class SemanticViT(nn.Module):
     def _arrived(self, sent: Tensor, generator: torch.Generator | None) -> Tensor:
         assert self.channel is not None
         return self.channel.arrived(sent, generator).float()
-
-    def _ask(self, budget: float | Tensor, batch: int) -> Tensor:
-        self._asked = as_budgets(budget, batch, self.server_class.dtype)
-        return self._asked

@@ -210,7 +210,7 @@ def from_torch_geometric(data: Any, name: str = "given", train: float = 0.5) -> 
     Raises:
         ValueError: no features or no labels.
     """
-    if hasattr(data, "num_node_features") and not hasattr(data, "get"):  # one Data, no data set
+    if not isinstance(data, (list, tuple)) and not hasattr(data, "_data"):  # one Data, no data set
         graph = as_graph(data)
         if graph.x is None or graph.y is None:
             raise ValueError("the graph has no features or no labels: give x (n, d) and y (n,)")

@@ -35,7 +35,9 @@ def test_gradients_equal_torch(name: str) -> None:
     found = backward(value)
     for mine, its in zip(ours, theirs, strict=True):
         grad = np.zeros(mine.shape) if its.grad is None else its.grad.numpy()
-        np.testing.assert_allclose(found.get(mine, np.zeros(mine.shape)), grad, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            found.get(mine, np.zeros(mine.shape)), grad, rtol=1e-9, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
@@ -126,7 +128,9 @@ def test_checkpoint_same_gradient_fewer_values_one_more_forward() -> None:
     np.testing.assert_allclose(plain[1], kept[1], rtol=1e-12)
     assert kept[2] < plain[2]
     assert (plain[3], kept[3]) == (1, 2)
-    _, pushed = jvp(lambda t: checkpoint(block)(t, Tensor(w, constant=True)).sum(), x, np.ones((4, 3)))
+    _, pushed = jvp(
+        lambda t: checkpoint(block)(t, Tensor(w, constant=True)).sum(), x, np.ones((4, 3))
+    )
     np.testing.assert_allclose(pushed, plain[0].sum(), rtol=1e-9)
 
 

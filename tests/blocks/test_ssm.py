@@ -61,6 +61,12 @@ def test_time_may_stand_on_any_axis(method: str, dim: int) -> None:
     torch.testing.assert_close(states, along)
 
 
+def test_time_first_without_a_batch() -> None:
+    a, b = 0.5 * draw(30, 4), draw(30, 4, seed=1)
+    wanted = scan(a[None], b[None], method="loop")[0]
+    torch.testing.assert_close(scan(a, b, dim=0), wanted)
+
+
 def test_a_long_sequence_in_two_parts() -> None:
     a, b = 0.5 * draw(2, 90, 4), draw(2, 90, 4, seed=1)
     first = scan(a[:, :50], b[:, :50])

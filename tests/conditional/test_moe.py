@@ -115,7 +115,7 @@ def test_upcycling_changes_nothing_at_the_start(k: int) -> None:
 
 
 def test_one_expert_is_the_mlp() -> None:
-    mlp, x = Mlp(12, 2.0).double(), tokens(7, 12)
+    mlp, x = Mlp(12, 2.0).double(), tokens(1, 7, 12)
     torch.testing.assert_close(MoELayer.from_dense(mlp, 1, 1)(x), mlp(x))
     with pytest.raises(TypeError, match="fc1 and fc2"):
         MoELayer.from_dense(nn.Linear(3, 3), 2)

@@ -99,7 +99,7 @@ def test_bad_input_is_refused() -> None:
     x, A = graphs()
     model = DynGCRNN(1, 4, 1)
     with pytest.raises(ValueError, match="must agree"):
-        model(x[:, :5], A)
+        model(x, SparseSteps.of(A[:, :5]))
     with pytest.raises(ValueError, match="cell='rnn'"):
         DynGCRNN(1, 4, 1, cell="rnn")
     with pytest.raises(ValueError, match="backend"):

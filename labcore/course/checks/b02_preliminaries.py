@@ -87,8 +87,13 @@ register(
     "B02.2",
     reference=walk,
     cases=(
-        {"gradient": _gradient, "start": np.array([5.0, 5.0]), "lr": 0.1, "momentum": 0.0,
-         "steps": 100},
+        {
+            "gradient": _gradient,
+            "start": np.array([5.0, 5.0]),
+            "lr": 0.1,
+            "momentum": 0.0,
+            "steps": 100,
+        },
         _draw_walk,
     ),  # fmt: skip
     points=2,

@@ -245,7 +245,8 @@ register(
         Wrong(
             "signed gap",
             _signed,
-            "boasting in one bin must not pay for modesty in another: take the gap's absolute value",
+            "boasting in one bin must not pay for modesty in another: take the gap's absolute "
+            "value",
         ),
         Wrong(
             "confidence 1.0 lost",

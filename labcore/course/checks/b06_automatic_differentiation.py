@@ -109,8 +109,8 @@ register(
         Wrong(
             "wrong axis",
             _first_axes,
-            "a missing axis is the FIRST one: numpy lines shapes up on the right; on a square batch "
-            "only the values tell",
+            "a missing axis is the FIRST one: numpy lines shapes up on the right; on a square "
+            "batch only the values tell",
         ),
         Wrong(
             "mean instead of sum",
@@ -176,11 +176,22 @@ CHAIN = {f"n{i}": (f"n{i + 1}",) for i in range(1500)} | {"n1500": ()}
 
 def _use_order(answer: Any, parents: dict[str, tuple[str, ...]], output: str) -> dict[str, Any]:
     """What matters of an order: complete, without repeats, consumers first."""
-    order = list(answer(parents, output))
+    try:
+        order = list(answer(parents, output))
+    except RecursionError:  # its text depends on where the limit was met
+        order = []
+        deep = True
+    else:
+        deep = False
     place = {node: i for i, node in enumerate(order)}
     late = sum(place[p] <= place[n] for n in order for p in parents.get(n, ()) if p in place)
-    return {"visits": len(order), "different nodes": len(place), "parents too early": late,
-            "starts at the output": bool(order) and order[0] == output}  # fmt: skip
+    return {
+        "recursion limit": deep,
+        "visits": len(order),
+        "different nodes": len(place),
+        "parents too early": late,
+        "starts at the output": bool(order) and order[0] == output,
+    }
 
 
 register(

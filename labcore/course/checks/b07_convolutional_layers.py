@@ -51,7 +51,8 @@ register(
         Wrong(
             "rows and columns exchanged",
             lambda x, w, **o: conv2d(x, w.transpose(2, 3), **o),
-            "the kernel's axes are (rows, columns), in the order of the image; square kernels hide it",
+            "the kernel's axes are (rows, columns), in the order of the image; square kernels hide "
+            "it",
         ),
         Wrong(
             "stride ignored",
@@ -138,10 +139,12 @@ register(
         ),
         Wrong(
             "own stride counted",
-            lambda layers: 1
-            + sum(
-                (kernel - 1) * int(np.prod([s for _, s in layers[: i + 1]]))
-                for i, (kernel, _) in enumerate(layers)
+            lambda layers: (
+                1
+                + sum(
+                    (kernel - 1) * int(np.prod([s for _, s in layers[: i + 1]]))
+                    for i, (kernel, _) in enumerate(layers)
+                )
             ),
             "a layer's own stride matters for the layers AFTER it",
         ),
@@ -185,7 +188,7 @@ register(
 
 
 def shift_error(f: Any, x: Tensor, shift: int) -> float:
-    """Reference of B07.5: largest |f(moved x) − moved f(x)|, ``shift`` + 1 pixels from the border."""
+    """Reference of B07.5: largest gap, ``shift`` + 1 pixels away from the border."""
     moved = f(torch.roll(x, shift, dims=-1))
     after = torch.roll(f(x), shift, dims=-1)
     edge = shift + 1
@@ -229,7 +232,8 @@ register(
         Wrong(
             "invariance",
             _unmoved,
-            "this asks whether NOTHING changes; equivariance: the output moves along with the input",
+            "this asks whether NOTHING changes; equivariance: the output moves along with the "
+            "input",
         ),
     ),
 )

@@ -149,7 +149,9 @@ register(
         ),
         Wrong(
             "root turned round",
-            lambda error_now, n_now, wanted: math.ceil(n_now * math.sqrt(error_now / wanted) - 1e-9),
+            lambda error_now, n_now, wanted: math.ceil(
+                n_now * math.sqrt(error_now / wanted) - 1e-9
+            ),
             "the error is proportional to 1/√n; solve for n, and the ratio of errors is SQUARED",
         ),
     ),

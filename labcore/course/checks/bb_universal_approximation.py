@@ -40,7 +40,8 @@ register(
         Wrong(
             "slope on x alone",
             lambda x, centre, width, slope: (
-                sigmoid(slope * x - (centre - width / 2)) - sigmoid(slope * x - (centre + width / 2))
+                sigmoid(slope * x - (centre - width / 2))
+                - sigmoid(slope * x - (centre + width / 2))
             ),
             "the slope multiplies the whole distance x − edge, or the edge moves when it grows",
         ),

@@ -155,7 +155,7 @@ from labcore.blocks.losses import lookup_table
 train_rows, test_rows = (birds.take(i) for i in data.split_rows(len(birds.y), (242, 100), seed=0))
 inputs, default = slice(0, 3), train_rows.x[:, 3].mean()
 model = lookup_table(train_rows.x[:, inputs], train_rows.x[:, 3], default)
-known = {tuple(row): target for row, target in zip(train_rows.x[:, inputs], train_rows.x[:, 3])}
+known = {tuple(row): target for row, target in zip(train_rows.x[:, inputs], train_rows.x[:, 3], strict=True)}
 said = np.array([known.get(tuple(row), default) for row in test_rows.x[:, inputs]])
 assert np.array_equal(said, model(test_rows.x[:, inputs]))
 for name, rows in (("train", train_rows), ("test", test_rows)):
@@ -247,7 +247,7 @@ lab.check("B03.2", fit_normal)
 def risks_of_memory(x, y, new_x, new_y, default):
     """Risk on the learned pairs and on new ones."""
     # SOLUTION
-    known = {float(a): float(b) for a, b in zip(x, y)}
+    known = {float(a): float(b) for a, b in zip(x, y, strict=True)}
     said = np.array([known.get(float(a), default) for a in new_x])
     again = np.array([known[float(a)] for a in x])
     return np.mean((y - again) ** 2), np.mean((new_y - said) ** 2)

@@ -25,7 +25,7 @@ from labcore.book.experiment import load_result
 
 result = load_result()  # measurements that come with the lab
 rng = np.random.default_rng(0)
-print("XOR:", dict(zip(map(tuple, b05.XOR_X.astype(int).tolist()), b05.XOR_Y.astype(int).tolist())))
+print("XOR:", dict(zip(map(tuple, b05.XOR_X.astype(int).tolist()), b05.XOR_Y.astype(int).tolist(), strict=True)))
 
 # %% [markdown]
 # ## Recap
@@ -251,7 +251,7 @@ lab.check("B05.2", epoch_gradient)
 def parameters(sizes):
     """Number of weights and biases."""
     # SOLUTION
-    return sum((c + 1) * d for c, d in zip(sizes, sizes[1:]))
+    return sum((c + 1) * d for c, d in zip(sizes[:-1], sizes[1:], strict=True))
     # END SOLUTION
 
 

@@ -176,7 +176,7 @@ for _ in range(200):
     hidden = (train_rows.x @ leaves[0] + leaves[1]).tanh()
     loss = cross_entropy(hidden @ leaves[2] + leaves[3], train_rows.y)
     found = backward(loss)
-    weights = [w - LR * found[leaf] for w, leaf in zip(weights, leaves)]
+    weights = [w - LR * found[leaf] for w, leaf in zip(weights, leaves, strict=True)]
     losses.append(float(loss.value))
 assert np.allclose(losses, train_on_tape(train_rows.x, train_rows.y, seed=0, steps=200))
 assert np.allclose(losses, result.arrays["b06/losses"], atol=1e-6)

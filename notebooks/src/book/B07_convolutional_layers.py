@@ -17,7 +17,6 @@ import labcore
 lab = labcore.start("B07", seed=0)
 
 # %%
-import numpy as np
 import torch
 
 from labcore.book.experiment import load_result

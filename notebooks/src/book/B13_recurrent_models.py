@@ -16,8 +16,6 @@ import labcore
 lab = labcore.start("B13", seed=0)
 
 # %%
-import time
-
 import numpy as np
 import torch
 
@@ -90,12 +88,10 @@ def loop(a, b):
 a, b = torch.rand(4096, 64, generator=lab.generator), normal(4096, 64).float()
 wanted = loop(a.double(), b.double())
 for method in ("loop", "doubling", "chunked"):
-    start = time.process_time()
     states = ssm.scan(a, b, method=method, dim=0)
-    spent = time.process_time() - start
     assert torch.allclose(states.double(), wanted, atol=1e-4)
     error = (states - wanted).abs().max().item()
-    print(f"{method:9s} error {error:.0e}, {'fast' if spent < 0.02 else 'slow'}")
+    print(f"{method:9s} error in single precision {error:.0e}")
 
 # %% [markdown]
 # ## 3 · What backpropagation through time meets
@@ -190,8 +186,9 @@ for row, answer in zip(ids.tolist(), said.tolist(), strict=True):
 lab.show(figures_b13.copying_figure(result.tables["b13/copying"]))
 
 # %% [markdown]
-# Both networks have the same width, depth, state and training. The fixed one is well above chance: with
-# two layers and a product between them it can approximate a little. It does not solve the task.
+# Both networks have the same width, depth, state and training. The fixed one is far above chance: with
+# two layers and products between them it gets two symbols of three. Only the selective one comes
+# near to solving the task. So "fails" is a matter of degree: print the numbers.
 
 # %%
 for row in result.tables["b13/copying"]:
@@ -277,7 +274,7 @@ lab.check("B13.2", compose)
 def by_fft(lam, b):
     # SOLUTION
     n = len(b)
-    kernel = torch.as_tensor(lam).to(torch.complex128) ** torch.arange(n)
+    kernel = torch.as_tensor(lam, dtype=torch.complex128) ** torch.arange(n)
     return torch.fft.ifft(torch.fft.fft(kernel, 2 * n) * torch.fft.fft(b, 2 * n))[:n]
     # END SOLUTION
 

@@ -1,0 +1,217 @@
+"""Claims of "Adaptive Layer (and Token) Selection for Efficient Fine-Tuning of Vision Transformers".
+
+Devoto et al., arXiv 2408.08670 (preprint) and Neurocomputing 2025 (journal, the figures under test).
+The rules were written before the full run was looked at. "Up to" is read generously: the best of
+the published rule's two readings (preprint, co-author's code) counts; ours stands beside it.
+"""
+
+from labcore.claims import Claim, Finding
+from labcore.finetuning.tally import Rows, over_runs, paired, pick
+from labcore.runs import Result
+
+PREPRINT = "arXiv 2408.08670, abstract"
+JOURNAL = "Neurocomputing 2025, DOI 10.1016/j.neucom.2025.131216, abstract"
+SCALE = "DINOv2 ViT-S/14, 70 px, 26 tokens, batch 20, 800 Fashion-MNIST pictures, CPU, float32"
+MODEL = "vit-s"
+PUBLISHED = ("alast_paper", "alast_coauthor")
+OURS = "alast_calibrated"
+OTHERS = ("head_only", "last_k", "random_k", "lora")
+NONE = "0 runs"
+
+
+def _times(clock: Rows, strategy: str, column: str) -> float:
+    """How many times less than full fine-tuning a strategy needs."""
+    mine, whole = (pick(clock, model=MODEL, strategy=s)[0][column] for s in (strategy, "full"))
+    return float(whole) / float(mine)
+
+
+def _saving(result: Result, column: str, wanted: tuple[float, ...]) -> Finding:
+    """The best published reading against each wanted ratio."""
+    clock = pick(result.tables.get("clock", []), model=MODEL)
+    if not clock:
+        return Finding(NONE, "", NONE, ())
+    best = max(_times(clock, name, column) for name in PUBLISHED)
+
+    def said(names: tuple[str, ...]) -> str:
+        return ", ".join(f"{name} {_times(clock, name, column):.2f}x" for name in names)
+
+    rounds = clock[0]["rounds"]
+    return Finding(
+        measured=said((*PUBLISHED, OURS, "alast_lora")),
+        baselines=said(OTHERS),
+        sample=f"median of {rounds} steps, strategies in turns",
+        passed=tuple(best >= ratio for ratio in wanted),
+    )
+
+
+def _time(result: Result) -> Finding:
+    return _saving(result, "step_seconds", (1.3, 1.5))
+
+
+def _flops(result: Result) -> Finding:
+    return _saving(result, "flops", (1.5, 2.0))
+
+
+def _memory(result: Result) -> Finding:
+    return _saving(result, "saved_bytes", (2.0,))
+
+
+def _accuracy(result: Result) -> Finding:
+    """Loss of accuracy against full fine-tuning on the same seeds: half a point, one point."""
+    rows = pick(result.tables["runs"], model=MODEL)
+    chosen = [name for name in ("alast_coauthor", OURS, "alast_paper")
+              if pick(rows, strategy=name)]  # fmt: skip
+    if not chosen or not pick(rows, strategy="full"):
+        return Finding(NONE, "", NONE, ())
+    gaps = {name: paired(rows, name, "full") for name in chosen}
+    full = over_runs(rows, "accuracy", strategy="full")
+    said = ", ".join(
+        f"{name} {100 * gap.mean:+.1f} ± {100 * gap.error:.1f} points ({gap.n} seeds)"
+        for name, gap in gaps.items()
+    )
+    base = pick(result.tables["baselines"], model=MODEL)
+    trivial = {row["baseline"]: [] for row in base}  # type: ignore[var-annotated]
+    for row in base:
+        trivial[row["baseline"]].append(row["accuracy"])
+    others = [f"{name} {sum(v) / len(v):.1%}" for name, v in trivial.items()]
+    others += [
+        f"{name} {over_runs(rows, 'accuracy', strategy=name).mean:.1%}"
+        for name in OTHERS
+        if pick(rows, strategy=name)
+    ]
+    judged = gaps[chosen[0]].mean
+    return Finding(
+        measured=f"full {full.mean:.1%}; {said}",
+        baselines=", ".join(others),
+        sample=f"{rows[0]['test']} test pictures, {full.n} seeds",
+        passed=(judged >= -0.005, judged >= -0.01),
+    )
+
+
+def _learns(result: Result) -> Finding:
+    """Full fine-tuning beats frozen features and plain pixels, else 'no loss' says nothing."""
+    rows = pick(result.tables["runs"], model=MODEL)
+    base = pick(result.tables["baselines"], model=MODEL)
+    if not pick(rows, strategy="full") or not base:
+        return Finding(NONE, "", NONE, ())
+    full = over_runs(rows, "accuracy", strategy="full")
+    means = {
+        name: sum(r["accuracy"] for r in pick(base, baseline=name)) / len(pick(base, baseline=name))
+        for name in dict.fromkeys(row["baseline"] for row in base)
+    }
+    return Finding(
+        measured=f"full fine-tuning {full.mean:.1%}",
+        baselines=", ".join(f"{name} {value:.1%}" for name, value in means.items()),
+        sample=f"{rows[0]['test']} test pictures, {full.n} seeds",
+        passed=tuple(full.mean > value for name, value in means.items() if "regression" in name),
+    )
+
+
+def _rotating(result: Result) -> Finding:
+    """Rotating K layers against always the last K, all tokens, on the small model's seeds."""
+    rows = pick(result.tables["runs"], model="small")
+    if not pick(rows, strategy="random_k") or not pick(rows, strategy="last_k"):
+        return Finding(NONE, "", NONE, ())
+    gap = paired(rows, "random_k", "last_k")
+    scores = {n: over_runs(rows, "accuracy", strategy=n) for n in ("random_k", "last_k", "full")}
+    return Finding(
+        measured=f"{100 * gap.mean:+.1f} ± {100 * gap.error:.1f} points; "
+        + ", ".join(f"{n} {s.mean:.1%}" for n, s in scores.items()),
+        baselines=f"head only {over_runs(rows, 'accuracy', strategy='head_only').mean:.1%}",
+        sample=f"small ViT, {rows[0]['test']} test pictures, {gap.n} seeds",
+        passed=(gap.mean > 2 * gap.error,),
+    )
+
+
+def _lora(result: Result) -> Finding:
+    """ALaST on top of LoRA: cheaper than LoRA in time and bytes, and within a point of it."""
+    clock = pick(result.tables.get("clock", []), model=MODEL)
+    rows = pick(result.tables["runs"], model="small")
+    if not pick(clock, strategy="alast_lora") or not pick(rows, strategy="alast_lora"):
+        return Finding(NONE, "", NONE, ())
+    ratios = [
+        _times(clock, "alast_lora", column) / _times(clock, "lora", column)
+        for column in ("step_seconds", "saved_bytes")
+    ]
+    gap = paired(rows, "alast_lora", "lora")
+    return Finding(
+        measured=f"{ratios[0]:.2f}x less time and {ratios[1]:.2f}x fewer saved bytes than LoRA "
+        f"alone (ViT-S); accuracy {100 * gap.mean:+.1f} ± {100 * gap.error:.1f} points (small ViT)",
+        baselines=f"LoRA against full fine-tuning: {_times(clock, 'lora', 'step_seconds'):.2f}x "
+        f"time, {_times(clock, 'lora', 'saved_bytes'):.2f}x bytes",
+        sample=f"{clock[0]['rounds']} steps in turns; {gap.n} seeds",
+        passed=(ratios[0] > 1, ratios[1] > 1, gap.mean >= -0.01),
+    )
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        id="finetuning-time",
+        claim="Fine-tuning takes less time than full fine-tuning",
+        source=f"{JOURNAL}; {PREPRINT}",
+        published="up to 1.3x (journal), up to 1.5x (preprint)",
+        scale=SCALE,
+        rule="CPU time of a step, best published reading of the rule: full over ALaST at least 1.3 "
+        "(part 1) and 1.5 (part 2)",
+        measure=_time,
+    ),
+    Claim(
+        id="finetuning-flops",
+        claim="Fine-tuning takes fewer FLOPs than full fine-tuning",
+        source=f"{JOURNAL}; {PREPRINT}",
+        published="up to 1.5x (journal), up to 2x (preprint)",
+        scale=SCALE,
+        rule="FLOPs of a step by the method's own formula, best published reading: at least 1.5 "
+        "(part 1) and 2 (part 2) times fewer",
+        measure=_flops,
+    ),
+    Claim(
+        id="finetuning-memory",
+        claim="Fine-tuning takes half of the memory",
+        source=f"{JOURNAL}; {PREPRINT}",
+        published="up to 2x (both)",
+        scale=f"{SCALE}; memory is what autograd saves for backward",
+        rule="saved bytes of a step, best published reading: at least 2 times fewer",
+        measure=_memory,
+    ),
+    Claim(
+        id="finetuning-accuracy",
+        claim="Accuracy stays within half a point of full fine-tuning",
+        source=JOURNAL,
+        published="within 0.5 % (ViT-B, DeiT-S, DeiT-T on Flowers-102, CIFAR-100, Food-101)",
+        scale=SCALE,
+        rule="mean paired difference over seeds, co-author's reading (the one that saves): at most "
+        "0.5 points (part 1) and 1 point (part 2) below full fine-tuning",
+        measure=_accuracy,
+    ),
+    Claim(
+        id="finetuning-learns",
+        claim="Here fine-tuning learns something that frozen features do not know",
+        source="a condition of ours: without it, no loss of accuracy says nothing",
+        published="not reported",
+        scale=SCALE,
+        rule="mean accuracy of full fine-tuning above logistic regression on plain pixels (part 1) "
+        "and on frozen features (part 2)",
+        measure=_learns,
+    ),
+    Claim(
+        id="finetuning-rotating",
+        claim="Which layers matter changes from batch to batch: freezing fixed layers loses more",
+        source=PREPRINT,
+        published="motivation of the method",
+        scale="small ViT of 6 layers, digits to clothing, K = 4, 1000 pictures",
+        rule="K layers drawn anew each step better than always the last K by more than two "
+        "standard errors over seeds, all tokens, embedding frozen in both",
+        measure=_rotating,
+    ),
+    Claim(
+        id="finetuning-lora",
+        claim="The method composes with LoRA",
+        source=PREPRINT,
+        published="ALaST + LoRA saves more than either",
+        scale=f"{SCALE}; rank 16 on query, key, value and output projection",
+        rule="less time (part 1) and fewer saved bytes (part 2) than LoRA alone, accuracy on the "
+        "small ViT at most 1 point below it (part 3)",
+        measure=_lora,
+    ),
+)

@@ -1,0 +1,24 @@
+"""Every figure of the topic: plain arrays and tables in, plotly Figures out."""
+
+from labcore.conditional.figures_cost import cost_accuracy, flops_and_time
+from labcore.conditional.figures_estimators import bias_and_spread, gradient_histogram
+from labcore.conditional.figures_exits import exit_curves, exit_gallery, exit_river, head_accuracy
+from labcore.conditional.figures_moe import favourite_patches, likes_map, load_film, switchboard
+from labcore.conditional.figures_tokens import canvas_tokens, merge_map
+
+__all__ = [
+    "bias_and_spread",
+    "canvas_tokens",
+    "cost_accuracy",
+    "exit_curves",
+    "exit_gallery",
+    "exit_river",
+    "favourite_patches",
+    "flops_and_time",
+    "gradient_histogram",
+    "head_accuracy",
+    "likes_map",
+    "load_film",
+    "merge_map",
+    "switchboard",
+]

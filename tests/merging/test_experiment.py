@@ -1,0 +1,240 @@
+"""The experiment end to end on tiny models, claims from made-up tables, and committed results."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from labcore import claims, runs
+from labcore.assets import AssetError
+from labcore.claims.merging import CLAIMS
+from labcore.merging import checkpoints, data, experiment, live, training
+from labcore.merging.checkpoints import Models, pack, unpack
+from labcore.merging.tally import LABELS, compression_means, means, method_mean
+from labcore.merging.vectors import TaskVector, apply, task_vector
+from labcore.runs import Cancelled
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+
+
+def test_pack_and_unpack_round_to_eight_bits(tmp_path):
+    base = training.new_model(seed=1).state_dict()
+    g = torch.Generator().manual_seed(0)
+    tau = TaskVector({n: 0.01 * torch.randn(v.shape, generator=g) for n, v in base.items()})
+    models = Models(dict(base), {"mnist": torch.eye(3)}, {"mnist": tau})
+    found = unpack(pack(models, tmp_path / "m.safetensors"))
+    assert list(found.task_vectors) == ["mnist"]
+    assert all(torch.equal(found.base[n], base[n]) for n in base)
+    for name, value in tau.items():
+        gap = (found.task_vectors["mnist"][name] - value).abs().max()
+        assert gap <= value.abs().max() / 254 + 1e-9
+    again = unpack(pack(found, tmp_path / "again.safetensors"))
+    for name in tau:
+        assert torch.allclose(again.task_vectors["mnist"][name], found.task_vectors["mnist"][name])
+    with pytest.raises(FileNotFoundError, match="labcore.merging.checkpoints"):
+        unpack(tmp_path / "nothing.safetensors")
+
+
+def some_head(number):
+    g = torch.Generator().manual_seed(number)
+    return torch.nn.functional.normalize(torch.randn(40, 96, generator=g), dim=1)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Untrained models of eight tasks, which differ by noise."""
+    tasks = data.TASKS[:8]
+    base = training.new_model(seed=0).state_dict()
+    heads = {task: some_head(number) for number, task in enumerate(tasks)}
+    g = torch.Generator().manual_seed(1)
+    taus = {
+        t: TaskVector({n: 0.02 * torch.randn(v.shape, generator=g) for n, v in base.items()})
+        for t in tasks
+    }
+    return Models(dict(base), heads, taus)
+
+
+def tiny_pictures(task, split, n, *, seed=0):
+    g = torch.Generator().manual_seed(len(task) + 7 * len(split) + 100 * seed)
+    labels = torch.randint(10, (n,), generator=g)
+    return torch.rand(n, 28, 28, generator=g), labels
+
+
+@pytest.fixture
+def small(tiny, monkeypatch):
+    monkeypatch.setattr(checkpoints, "models_of", lambda seed, progress=None: tiny)
+    monkeypatch.setattr(data, "pictures", tiny_pictures)
+    # random heads are right one time in forty: the ratio needs a positive own accuracy
+    monkeypatch.setattr(training, "accuracy", _share_plus)
+    config = experiment.Config.quick()
+    few = ("average", "consensus_ta", "tsv_m", "rank_cut", "full_rank", "task_arithmetic")
+    return dataclasses.replace(config, counts=(2, 8), test_images=12, val_images=8, methods=few,
+                               grid=(0.5, 1.0), fractions=(0.1,))  # fmt: skip
+
+
+_real = training.accuracy
+
+
+def _share_plus(*args):
+    return 0.5 + 0.5 * _real(*args)
+
+
+def test_the_experiment_end_to_end(small, tmp_path):
+    result = experiment.run(small)
+    rows = experiment.summary(result)
+    assert {row["tasks"] for row in rows} == {2, 8}
+    table = result.tables["accuracy"]
+    assert {r["rule"] for r in table} == {"one", "tuned"}
+    assert all(0 <= r["accuracy"] <= 1 for r in table)
+    assert {r["tasks"] for r in result.tables["interference"]} == {2, 8}
+    assert result.arrays["pairs/0@8"].shape == (16, 8, 8)
+    assert result.arrays["spectra/0"].shape == (8, 16, 96)
+    assert np.all(np.diff(result.arrays["spectra/0"], axis=2) >= -1e-6)
+    fractions = {round(r["fraction"], 3) for r in result.tables["compression"] if r["tasks"] == 8}
+    assert fractions == {0.125, 0.1}
+    again = experiment.run(small)
+    assert again.tables == result.tables
+    assert runs.Result.load(result.save(tmp_path / "r.npz")).tables["alpha"]
+
+
+def test_a_cancelled_run_resumes_from_finished_parts(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "cache_root", lambda: tmp_path)
+    config = dataclasses.replace(small, resume=True, methods=("average",))
+    seen = []
+
+    def stop(done, total, label):
+        seen.append(label)
+        if label.endswith("tasks8"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        experiment.run(config, stop)
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+    result = experiment.run(config)
+    assert {r["tasks"] for r in result.tables["accuracy"]} == {2, 8}
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+# Claims.
+
+
+def made(normalized, *, compressed=0.995, depth=(4.0, 3.0, 2.0, 1.0)):
+    """A result with these tuned and alpha = 1 scores a method: name -> (tuned, one)."""
+    table = []
+    for seed in (0, 1):
+        for method in LABELS:
+            tuned, one = normalized.get(method, (0.5, 0.5))
+            for rule, value in (("one", one), ("tuned", tuned)):
+                table.append({"pretraining": seed, "tasks": 8, "method": method, "rule": rule,
+                              "alpha": 1.0, "task": "a", "accuracy": value, "own": 1.0,
+                              "normalized": value})  # fmt: skip
+    compression = [
+        {"pretraining": seed, "tasks": 8, "task": "a", "fraction": f, "ratio": ratio, "bytes": 1,
+         "energy": 1.0, "accuracy": value, "normalized": value}
+        for seed in (0, 1)
+        for f, ratio, value in ((0.02, 0.05, 0.8), (0.05, 0.1, compressed), (1.0, 1.5, 1.0))
+    ]  # fmt: skip
+    interference = [
+        {"pretraining": seed, "tasks": 8, "depth": d, "part": "x", "sti_normalized": value}
+        for seed in (0, 1)
+        for d, value in enumerate(depth)
+    ]
+    config = {"test_images": 5, "pretraining": [0, 1]}
+    tables = {"accuracy": table, "compression": compression, "interference": interference}
+    return runs.record("merging", config, seeds=[0, 1], command="test").result(
+        arrays={}, tables=tables
+    )
+
+
+GOOD = {"tsv_m": (0.9, 0.89), "task_arithmetic": (0.6, 0.1), "rank_cut": (0.7, 0.1),
+        "full_rank": (0.7, 0.6), "iso_cts": (0.8, 0.7)}  # fmt: skip
+
+
+def test_verdicts_follow_the_numbers():
+    good = made(GOOD)
+    assert {BY_ID[i].measure(good).verdict for i in BY_ID} == {"holds"}
+    bad = made(GOOD | {"tsv_m": (0.55, 0.3)}, compressed=0.9, depth=(1.0, 2.0, 3.0, 4.0))
+    found = {i: BY_ID[i].measure(bad).verdict for i in BY_ID}
+    assert found["merging-ablation"] == "holds in part"
+    assert {v for i, v in found.items() if i != "merging-ablation"} == {"does not hold here"}
+
+
+def test_means_are_over_tasks_then_seeds():
+    result = made(GOOD)
+    mean = method_mean(result.tables["accuracy"], "tsv_m", 8)
+    assert (mean.tuned.normalized, mean.one.normalized, mean.spread) == (0.9, 0.89, 0.0)
+    with pytest.raises(ValueError, match="no tsv_m on 3 tasks"):
+        method_mean(result.tables["accuracy"], "tsv_m", 3)
+    assert [r["ratio"] for r in compression_means(result)] == [0.05, 0.1, 1.5]
+
+
+# What is committed.
+
+
+def test_committed_results_hold_what_the_page_needs():
+    result = experiment.load_result()
+    assert result.config["pretraining"] == [0, 1]
+    assert {m.tasks for m in means(result)} == {8, 14, 20}
+    assert len(result.provenance.seeds) == 2
+    rows = claims.table("merging")
+    assert len(rows) == len(CLAIMS)
+    assert all(row["verdict"] for row in rows)
+    held = sum(f.stat().st_size for f in checkpoints.RESULTS.iterdir())
+    assert held < 12e6
+
+
+def test_the_workbench_scores_merges_and_refuses_nonsense():
+    bench = live.open_workbench()
+    assert min(bench.own.values()) > 0.75
+    found = live.scores(("mnist", "greek"), "tsv_m", 1.0)
+    committed = live.scores(("mnist", "greek"), "task_arithmetic", 1.0)
+    assert found.normalized > committed.normalized
+    assert found.pictures == 200
+    seen = live.overlap(("mnist", "greek"), bench.parameters[0], rank=4, whiten=True)
+    assert np.abs(seen.left - np.eye(8)).max() < 1e-6
+    assert seen.value < 1e-9
+    rows, pairs = live.interference(("mnist", "greek", "lao"))
+    assert (len(rows), pairs.shape) == (16, (3, 3))
+    shown = live.gallery("greek", ("mnist", "greek"), "tsv_m", 1.0, n=8)
+    assert shown.images.shape == (8, 28, 28)
+    with pytest.raises(ValueError, match="unknown method 'magic'"):
+        live.scores(("mnist",), "magic", 1.0)
+    with pytest.raises(ValueError, match="unknown matrix"):
+        live.overlap(("mnist",), "nowhere")
+    with pytest.raises(KeyError, match="klingon"):
+        live.scores(("klingon",), "tsv_m", 1.0)
+
+
+@pytest.mark.assets
+def test_pictures_are_what_is_committed():
+    try:
+        images, labels = data.pictures("greek", "test", 200)
+    except AssetError:
+        pytest.skip("the fonts are not here")
+    bench = live.open_workbench()
+    assert torch.equal(bench.labels["greek"], labels)
+    assert (bench.images["greek"] - images).abs().max() < 0.003
+    with pytest.raises(ValueError, match="unknown task"):
+        data.pictures("klingon", "test", 3)
+    with pytest.raises(ValueError, match="n must be"):
+        data.pictures("greek", "test", 0)
+
+
+@pytest.mark.assets
+def test_a_moment_of_training_learns_something():
+    recipe = training.Recipe(images=512, epochs=2, lr=1e-3)
+    models = unpack(checkpoints.committed_path(0))
+    try:
+        tuned = training.finetune(models.base, models.heads["mnist"], "mnist", recipe, 0)
+    except AssetError:
+        pytest.skip("MNIST is not here")
+    images, labels = data.pictures("mnist", "val", 300)
+    head = models.heads["mnist"]
+    before, after = (
+        training.accuracy(training.new_model(state).eval(), head, images, labels)
+        for state in (models.base, tuned)
+    )
+    assert after > before + 0.1
+    assert task_vector(models.base, tuned).norm() > 0
+    assert apply(models.base, TaskVector({})).keys() == models.base.keys()
