@@ -150,7 +150,7 @@ def karate() -> tuple[UInt8[np.ndarray, "n n"], Int[np.ndarray, " n"]]:
     return _fixed(adjacency), _fixed(clubs)
 
 
-def split_rows(n: int, sizes: tuple[int, ...], seed: int) -> tuple[Int[np.ndarray, " m"], ...]:
+def split_rows(n: int, sizes: tuple[int, ...], seed: int) -> tuple[Int[np.ndarray, " _"], ...]:
     """Shuffled row numbers, cut into parts of these sizes that share no row.
 
     Raises:
@@ -217,7 +217,7 @@ def course_split(rows: Rows) -> tuple[Rows, Rows, Rows]:
 
 
 def standardise(
-    train: Float[np.ndarray, "n d"], *others: Float[np.ndarray, "m d"]
+    train: Float[np.ndarray, "n d"], *others: Float[np.ndarray, "_ d"]
 ) -> tuple[Float[np.ndarray, "_ d"], ...]:
     """Mean 0 and deviation 1 by the training rows' own statistics; constant columns stay 0."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)

@@ -203,8 +203,8 @@ class EarlyExitNet(nn.Module):
     def step_flops(self) -> float:
         """FLOPs of one block and its head, for one picture."""
         config = self.backbone.config
-        classes = next(m for m in reversed(list(self.heads[0].modules())) if hasattr(m, "weight"))
-        head = 2.0 * classes.weight.numel()
+        linear = [m for m in self.heads[0].modules() if isinstance(m, nn.Linear)]
+        head = 2.0 * sum(m.weight.numel() for m in linear)
         return block_flops(1 + config.num_patches, config.hidden_size, config.mlp_ratio) + head
 
 

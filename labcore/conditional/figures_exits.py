@@ -20,7 +20,10 @@ def exit_river(flow: River, *, setting: str) -> go.Figure:
     heads, total = len(flow.leaving), int(flow.leaving.sum())
     labels = [f"block {i + 1}" for i in range(heads)] + ["right", "wrong"]
     left = total - np.cumsum(flow.leaving)
-    source, target, value, colour = [], [], [], []
+    source: list[int] = []
+    target: list[int] = []
+    value: list[int] = []
+    colour: list[str] = []
     for i in range(heads):
         if i < heads - 1 and left[i]:
             source, target = [*source, i], [*target, i + 1]
@@ -138,9 +141,8 @@ def head_accuracy(heads: Rows) -> go.Figure:
                 line={"color": viz.PALETTE[number], "dash": dash},
                 marker={"symbol": viz.SYMBOLS[number + 2], "size": 6},
             )  # fmt: skip
-        said.append(
-            f"{training} {right[0].mean:.1%} at head 1 and {right[-1].mean:.1%} at the last"
-        )
+        ends = f"{right[0].mean:.1%} at head 1, {right[-1].mean:.1%} at the last"
+        said.append(f"{training} {ends}")
     fig.update_xaxes(title_text="head after block", dtick=1)
     fig.update_layout(
         yaxis={"title": "test accuracy", "tickformat": ".0%"},

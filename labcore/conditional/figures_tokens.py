@@ -33,10 +33,10 @@ def canvas_tokens(
     said = []
     for number, name in enumerate(names):
         row, col = number // columns + 1, number % columns + 1
-        shown = image.astype(np.float64)
+        shown: np.ndarray = image.astype(np.float64)
         if name != "canvas":
             values = panels[name].reshape(n, n)
-            big = np.kron(values.astype(np.float64), np.ones((side // n, side // n)))
+            big: np.ndarray = np.kron(values.astype(np.float64), np.ones((side // n, side // n)))
             if values.dtype == bool:
                 shown = np.where(big > 0, shown, np.nan)
                 said.append(f"{name} keeps {int(values.sum())} of {values.size}")
@@ -68,8 +68,8 @@ def merge_map(photo: MergedPhoto) -> go.Figure:
     Args:
         photo: What :func:`labcore.conditional.photo.merge_photo` gave.
     """
-    fig = make_subplots(1, 2, horizontal_spacing=0.03,
-                        subplot_titles=(f"{photo.patches} patches", f"{photo.tokens} tokens"))  # fmt: skip
+    names = (f"{photo.patches} patches", f"{photo.tokens} tokens")
+    fig = make_subplots(1, 2, horizontal_spacing=0.03, subplot_titles=names)
     for col, image in ((1, photo.picture), (2, photo.painted)):
         fig.add_trace(go.Image(z=image, hoverinfo="skip"), row=1, col=col)
         fig.update_xaxes(visible=False, row=1, col=col)

@@ -125,11 +125,14 @@ def method_bars(means: Sequence[MethodMean], *, tasks: int) -> go.Figure:
                                                 "fgcolor": "white"}},
             error_x={"type": "data", "array": [100 * m.spread for m in here]} if tuned else None,
             text=[f"{v:.1f}" for v in values],
-            textposition="inside",
+            textposition="inside" if tuned else "outside",  # error bars stand outside
             insidetextanchor="start",
+            constraintext="none",
+            textangle=0,
+            textfont={"size": 12, "color": "white" if tuned else viz.INK},
         )  # fmt: skip
     fig.update_layout(barmode="group", bargap=0.25)
-    fig.update_xaxes(title="normalised accuracy (% of each task's own fine-tuned model)",
+    fig.update_xaxes(title="normalised accuracy (%)",
                      range=[0, 100])  # fmt: skip
     fig.update_yaxes(title="method")
     _legend_below(fig)
@@ -141,11 +144,11 @@ def method_bars(means: Sequence[MethodMean], *, tasks: int) -> go.Figure:
         alt=f"Best tuned: {label(best.method)} {100 * best.tuned.normalized:.1f} %. TSV-Merge "
         f"{100 * ours.tuned.normalized:.1f} % tuned, {100 * ours.one.normalized:.1f} % at 1. "
         f"Mean over {len(best.by_seed)} pre-training seeds.",
-        caption="Tuned on validation pictures from one grid, the same for all; error bars are half "
-        "the range over pre-training seeds.",
+        caption="100 % is each task's own fine-tuned model. Tuned on validation pictures from one "
+        "grid, the same for all; error bars are half the range over pre-training seeds.",
         source="method_bars",
         params={"tasks": tasks},
-        height=640,
+        height=760,
     )
 
 
@@ -213,12 +216,12 @@ def task_radar(rows: Table, *, tasks: int, methods: Sequence[str]) -> go.Figure:
             marker={"symbol": symbol, "size": 7},
         )
         said.append(f"{label(method)} {min(values):.0f} to {max(values):.0f} %")
-    fig.update_polars(radialaxis={"range": [0, 100], "title": "normalised accuracy (%)"})
+    fig.update_polars(radialaxis={"range": [0, 100], "ticksuffix": " %"})
     fig.update_layout(margin={"l": 90, "r": 90, "t": 70, "b": 90})
     _legend_below(fig, -0.18)
     return viz.finish(
         fig,
-        title=f"Which tasks keep their accuracy, {tasks} tasks",
+        title=f"Normalised accuracy of each task, {tasks} tasks merged",
         alt=f"Normalised accuracy over tasks: {'; '.join(said)}.",
         caption="A dented line is a task that the others push aside.",
         source="task_radar",
@@ -234,9 +237,13 @@ def ablation(means: Sequence[MethodMean], *, tasks: int) -> go.Figure:
         [found["task_arithmetic"], found["rank_cut"]],
         [found["full_rank"], found["tsv_m"]],
     ]
+    values = [value for row in grid for value in row]
+    middle, reach = (max(values) + min(values)) / 2, max(3.0, (max(values) - min(values)) / 2)
     fig = go.Figure(
         go.Heatmap(
             z=grid,
+            zmin=middle - reach,
+            zmax=middle + reach,
             x=["all components", "r / T components"],
             y=["as they are", "whitened"],
             colorscale=viz.SEQUENTIAL,

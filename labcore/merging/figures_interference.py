@@ -32,9 +32,7 @@ def interference_map(
         parameter: Which matrix.
         value: Interference over the sum of the singular values.
     """
-    fig = make_subplots(
-        1, 2, subplot_titles=("left vectors |UᵀU|", "right vectors |VᵀV|"), horizontal_spacing=0.2
-    )
+    fig = make_subplots(1, 2, subplot_titles=("left |UᵀU|", "right |VᵀV|"), horizontal_spacing=0.08)
     edges = np.cumsum([0, *sizes])
     middles = ((edges[:-1] + edges[1:]) / 2 - 0.5).tolist()
     for column, gram in enumerate((left, right), 1):
@@ -44,7 +42,7 @@ def interference_map(
             zmax=1,
             colorscale=viz.SEQUENTIAL,
             showscale=column == 2,
-            colorbar={"title": "overlap<br>|cosine|"},
+            colorbar={"title": "cosine"},
             row=1,
             col=column,
             name="left" if column == 1 else "right",
@@ -53,7 +51,7 @@ def interference_map(
             line = {"color": "white", "width": 1.2}
             fig.add_vline(x=edge - 0.5, line=line, row=1, col=column)
             fig.add_hline(y=edge - 0.5, line=line, row=1, col=column)
-        fig.update_xaxes(title="singular vectors by task", tickvals=middles, ticktext=list(tasks),
+        fig.update_xaxes(title="task", tickvals=middles, ticktext=list(tasks),
                          tickangle=-50, row=1, col=column)  # fmt: skip
         names = list(tasks) if column == 1 else [""] * len(tasks)
         fig.update_yaxes(tickvals=middles, ticktext=names, autorange="reversed", row=1, col=column)
@@ -62,7 +60,7 @@ def interference_map(
     fig.update_layout(margin={"t": 84})
     return viz.finish(
         fig,
-        title=f"Overlap between tasks in {parameter}, {'whitened' if whitened else 'as they are'}",
+        title=f"{parameter.removesuffix('.weight')}: {'whitened' if whitened else 'as they are'}",
         alt=f"{len(tasks)} tasks with {sizes[0]} vectors each; mean overlap between tasks at most "
         f"{off:.3f}; interference over the sum of singular values {value:.2f}.",
         caption="Diagonal blocks are single tasks, always orthogonal. Light off-diagonal blocks "

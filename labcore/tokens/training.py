@@ -64,7 +64,7 @@ class Tuning:
     one_sided: bool = False
     ramp: float = 0.01
     frozen: float = 0.4
-    score_factor: float = 3.0
+    score_factor: float = 10.0
 
 
 def class_logits(

@@ -45,7 +45,8 @@ class Layer(nn.Module):
         if kind == "gat":
             self.scores = nn.Linear(d, 2, bias=False)
         if kind in ("gin", "allset"):
-            self.mlps = nn.ModuleDict({n: _mlp(d) for n in ("0", "1")})
+            names_of = ("0", "1") if kind == "allset" else ("0",)
+            self.mlps = nn.ModuleDict({n: _mlp(d) for n in names_of})
             self.eps = nn.Parameter(torch.zeros(1))
         if kind in ("scn", "sccnn", "sccnn-unsigned", "gccn"):
             for k in map(str, ranks):

@@ -30,8 +30,14 @@ result = load_result()
 weights = result.arrays["b10/weights"].astype(np.float32)
 tokens = [row["token"] for row in result.tables["b10/tokens"]]
 print("sentence:", "".join(tokens))
-print("attention of", weights.shape[0], "layers and", weights.shape[1], "heads comes with the lab;",
-      f"the model itself is {assets.status(MODEL)}")
+print(
+    "attention of",
+    weights.shape[0],
+    "layers and",
+    weights.shape[1],
+    "heads comes with the lab;",
+    f"the model itself is {assets.status(MODEL)}",
+)
 
 
 def normal(*shape):
@@ -80,7 +86,9 @@ for k in (4, 64, 1024):
     q, key = normal(200, k), normal(50, k)
     scores = q @ key.T
     plain, scaled = (entropy(s.softmax(-1)).mean() for s in (scores, scores / k**0.5))
-    print(f"k = {k:4d}: {plain:.2f} bits plain, {scaled:.2f} scaled; most possible {np.log2(50):.2f}")
+    print(
+        f"k = {k:4d}: {plain:.2f} bits plain, {scaled:.2f} scaled; most possible {np.log2(50):.2f}"
+    )
 
 # %% [markdown]
 # ## 2 · Blind to order
@@ -128,6 +136,7 @@ print("linear bias of head 0, five keys back:", f"{alibi(8, 4)[0, 7, 2]:.3f}")
 #
 # Look for a head that always reads the token before, and one that returns to the cat.
 
+
 # %% tags=["centrepiece"]
 def heads(layer, head):
     return figures_b10.attention_figure(weights, tokens, layer=layer, head=head)
@@ -152,8 +161,10 @@ for layer in (0, 5, 10, 15, 20, 23, 29):
     print(f"layer {layer:2d}: the last query leaves {sink[layer]:.2f} on token 0")
 before = np.array([[np.diagonal(h, -1)[1:].mean() for h in layer] for layer in weights])
 layer, head = np.unravel_index(before.argmax(), before.shape)
-print(f"most faithful reader of the token before: layer {layer}, head {head}, "
-      f"{before[layer, head]:.2f} on average")
+print(
+    f"most faithful reader of the token before: layer {layer}, head {head}, "
+    f"{before[layer, head]:.2f} on average"
+)
 
 # %% [markdown]
 # One sentence is an anecdote: on the app's page B10 you may type your own, and the numbers move.
@@ -182,6 +193,7 @@ for row in result.tables["b10/numbers"]:
 #
 # Write `attend(query, key, value)` for $(q, k), (t, k), (t, v)$.
 
+
 # %% tags=["exercise:B10.1"]
 def attend(query, key, value):
     # SOLUTION
@@ -208,6 +220,7 @@ lab.check("B10.1", attend)
 # Write `order_gap(layer, x, order)`: reorder the tokens of $x \sim (t, e)$ by `order`, apply `layer`, and give the
 # largest absolute difference to the layer's old outputs in the new order.
 
+
 # %% tags=["exercise:B10.2"]
 def order_gap(layer, x, order):
     # SOLUTION
@@ -232,6 +245,7 @@ lab.check("B10.2", order_gap)
 #
 # Write `positions(t, d)`: row $p$ holds $\sin(p\,\omega_i), \cos(p\,\omega_i)$ for $i = 0, \dots, d/2 - 1$,
 # interleaved, in float64. The check also tries whether dot products depend on the distance only.
+
 
 # %% tags=["exercise:B10.3"]
 def positions(t, d):
@@ -259,6 +273,7 @@ lab.check("B10.3", positions)
 #
 # Joining the heads and mixing them by $W_o$ is a *sum*: each head meets its own rows of $W_o$. Write
 # `head_outputs(x, w_query, w_key, w_value, w_out, heads)` $\sim$ (heads, t, d): what each adds.
+
 
 # %% tags=["exercise:B10.4"]
 def head_outputs(x, w_query, w_key, w_value, w_out, heads):
@@ -292,6 +307,7 @@ assert torch.allclose(head_outputs(x, *maps, 4).sum(0), whole)
 #
 # Sets come in different sizes and are padded. Write `pooled(views, mask)` for views $\sim (b, n, d)$ and a
 # boolean mask $\sim (b, n)$: the mean over the views that are there.
+
 
 # %% tags=["exercise:B10.5"]
 def pooled(views, mask):

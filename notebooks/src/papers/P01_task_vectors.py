@@ -188,11 +188,11 @@ lab.explore(interference_figure, rank=(1, 12), layer=layers, whiten=False)
 # <details>
 # <summary>What to conclude</summary>
 #
-# At rank one almost every pair of tasks is light: the strongest direction of one task is nearly that
-# of another, because all of them first turn the same features of the base towards a new head. With
-# more components the blocks darken, for the later directions are more a task's own. Whitening leaves
-# the diagonal blocks and nothing else. It cannot tell a shared direction that *helps* both tasks from
-# one that harms.
+# Two random directions in 96 dimensions have a mean |cosine| of 0.08. At rank one the tasks of these
+# layers have 0.1 to 0.6: their strongest directions lean on each other, as all first turn the same
+# features of the base. At twelve components the mean falls to 0.1-0.2 but the number of overlapping
+# pairs grows, and with it the interference. Whitening leaves the diagonal and nothing else. It cannot
+# tell a shared direction that *helps* both tasks from one that harms.
 #
 # </details>
 

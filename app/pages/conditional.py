@@ -1,0 +1,261 @@
+"""P10: conditional computation. Experts, tokens and depth: what each input really needs."""
+
+import streamlit as st
+
+from app.ui import (
+    Choice,
+    Controls,
+    Preset,
+    Range,
+    cached,
+    figure,
+    long_job,
+    look_for,
+    page,
+    shared,
+    show_code,
+)
+from app.ui.parameters import Table
+from app.ui.tables import claim_rows, claims_table
+from labcore import uploads
+from labcore.conditional import figures, load_balancing_loss
+from labcore.conditional.dispatch import dispatch
+from labcore.conditional.exits import exit_layers
+from labcore.conditional.experiment import Config, load_result
+from labcore.conditional.explorer import canvas_panels, likes, river_of
+from labcore.conditional.matching import bipartite_soft_matching
+from labcore.conditional.photo import merge_photo
+from labcore.runs import Result
+
+ASSETS = ("mnist", "fashion-mnist")
+ARMS = ("top-1, no balance", "top-1, balanced", "top-2, no balance", "top-2, balanced")
+VIEWS = ("film", "likes", "gradients", "exits", "tokens", "cost", "merge")
+PARAMETERS: Table = {
+    "arm": Choice("top-1, no balance", ARMS, "which trained router"),
+    "block": Choice(4, (2, 4), "block with experts"),
+    "picture": Range(0, 0, 11, about="test picture"),
+    "k": Range(1, 1, 8, about="experts a token may use"),
+    "noise": Range(0.0, 0.0, 3.0, 0.1, "standard deviation of noise on the router's logits"),
+    "cap": Range(0.0, 0.0, 3.0, 0.25, "capacity factor of each expert; 0 is no limit"),
+    "view": Choice("film", VIEWS, "what to look at below the switchboard"),
+    "part": Choice("patches", ("patches", "class token"), "whose experts"),
+    "logit": Range(0.0, -4.0, 4.0, 0.25, "log-odds of an open gate"),
+    "tau": Range(0.5, 0.1, 5.0, 0.1, "temperature of the Gumbel estimators"),
+    "size": Choice(2, (2, 16), "categories of the choice"),
+    "training": Choice("joint", ("joint", "separate"), "how the heads were trained"),
+    "rule": Choice("confidence", ("confidence", "margin", "entropy", "budget"), "when to leave"),
+    "theta": Range(0.7, 0.2, 1.0, 0.05, "threshold of the rule, or share of the FLOPs"),
+    "heat": Choice("raw", ("raw", "calibrated"), "probabilities before or after calibration"),
+    "canvas": Range(0, 0, 7, about="test canvas"),
+    "level": Choice("medium", ("light", "medium", "strong"), "how much is left out"),
+    "r": Range(40, 0, 120, about="pairs of patches merged a round"),
+    "rounds": Range(8, 1, 16, about="rounds of merging"),
+}
+control = Controls(PARAMETERS)
+PRESETS = (
+    Preset(
+        "One expert has it all",
+        "One expert a token and no balance loss: count the experts that get a line.",
+        {"arm": "top-1, no balance", "k": 1},
+    ),
+    Preset(
+        "Full house",
+        "Balanced, but only as many places as an even load needs: dotted tokens find no place.",
+        {"arm": "top-1, balanced", "k": 1, "cap": 1.0},
+    ),
+    Preset(
+        "Narrow and wrong",
+        "Straight-through is narrow and off; the score function is centred and wide.",
+        {"view": "gradients", "logit": 1.0, "tau": 0.5},
+    ),
+    Preset(
+        "A third of the cost",
+        "Thresholds fitted on validation pictures; read accuracy and cost on test.",
+        {"view": "exits", "rule": "budget", "theta": 0.35, "heat": "calibrated"},
+    ),
+    Preset("Who melts first", "The sky goes in the first rounds.", {"view": "merge", "r": 80}),
+)
+flow_of = cached(river_of)
+merged_photo = cached(merge_photo)
+
+
+def committed() -> Result:
+    """The committed result, one copy for all sessions."""
+    result: Result = shared(load_result)
+    return result
+
+
+def the_switchboard() -> None:
+    """Tokens, experts, lines."""
+    values = control.settings()
+    arrays = committed().arrays
+    arm, block, picture = values["arm"], values["block"], values["picture"]
+    figure(
+        figures.switchboard(
+            arrays[f"logits/{arm}/{block}"][picture],
+            arrays[f"pictures/{arm}"][picture],
+            k=values["k"],
+            noise=values["noise"],
+            capacity=values["cap"],
+            title=f"{arm}, block {block}",
+        ),
+        "switchboard",
+        seed=0,
+    )
+
+
+def the_film() -> None:
+    """Load of the experts through training, with and without the balance loss."""
+    values = control.settings()
+    figure(
+        figures.load_film(
+            committed().arrays[f"film/{values['arm']}"],
+            layer=(2, 4).index(values["block"]),
+            every=6,
+            arm=values["arm"],
+        ),
+        "film",
+    )
+
+
+def the_likes() -> None:
+    """Experts against classes, and their favourite patches."""
+    values = control.settings()
+    part = control.select("part", "Tokens")
+    arm, block = values["arm"], values["block"]
+    counts = likes(committed().arrays, arm, block, part)
+    figure(figures.likes_map(counts, arm=arm, layer=block, tokens=part), "likes")
+    best = committed().arrays[f"best/{arm}/{block}"]
+    figure(figures.favourite_patches(best, arm=arm, layer=block), "best")
+
+
+def the_gradients() -> None:
+    """Gradient samples against the exact value."""
+    with st.container(horizontal=True):
+        logit = control.slider("logit", "Logit")
+        tau = control.slider("tau", "Temperature")
+        size = control.select("size", "Categories")
+    figure(figures.gradient_histogram(logit, tau), "gradients", seed=0)
+    figure(figures.bias_and_spread(committed().tables["estimators"], categories=size), "bias")
+
+
+def the_exits() -> None:
+    """The river of samples, the rules and the gallery."""
+    with st.container(horizontal=True):
+        training = control.select("training", "Heads")
+        rule = control.select("rule", "Rule")
+        heat = control.select("heat", "Probabilities")
+    theta = control.slider("theta", "Threshold, or budget")
+    result = committed()
+    flow = flow_of(result.arrays, training, rule, theta, heat == "calibrated")
+    figure(figures.exit_river(flow, setting=f"{training} heads, {rule} {theta:g}, {heat}"), "river")
+    left, right = st.columns(2)
+    left.metric("Accuracy", f"{flow.accuracy:.1%}")
+    right.metric("FLOPs", f"{flow.ratio:.1%}")
+    tables = result.tables
+    figure(
+        figures.exit_curves(tables["rules"], tables["oracle"], tables["heads"], training=training),
+        "curves",
+    )
+    figure(figures.head_accuracy(tables["heads"]), "heads")
+    figure(
+        figures.exit_gallery(result.arrays["exits/easiest"], result.arrays["exits/hardest"]),
+        "gallery",
+    )
+
+
+def the_tokens() -> None:
+    """What each method leaves of a canvas."""
+    with st.container(horizontal=True):
+        number = control.slider("canvas", "Canvas")
+        level = control.select("level", "Left out")
+    arrays = committed().arrays
+    figure(
+        figures.canvas_tokens(
+            arrays["canvas/images"][number],
+            canvas_panels(arrays, number, level),
+            label=int(arrays["canvas/labels"][number]),
+        ),
+        "canvas",
+    )
+
+
+def the_cost() -> None:
+    """All families on one axis, then the clock."""
+    tables = committed().tables
+    names = ("tokens", "token_base", "mixture", "budgets", "whole")
+    figure(figures.cost_accuracy(*(tables[name] for name in names)), "cost")
+    figure(figures.flops_and_time(tables["clock"]), "time")
+
+
+def the_merge() -> None:
+    """Merging the patches of a photograph."""
+    with st.container(horizontal=True):
+        r = control.slider("r", "Pairs a round")
+        rounds = control.slider("rounds", "Rounds")
+    image = committed().arrays["photo"]
+    upload = st.file_uploader("or a photograph", type=["png", "jpg", "jpeg"], max_upload_size=20)
+    if upload is not None:
+        try:
+            image = uploads.read_image(upload.getvalue(), upload.name)
+        except uploads.UploadError as error:
+            st.error(str(error), icon=":material/upload_file:")
+            return
+    figure(figures.merge_map(merged_photo(image, r, rounds)), "merge")
+    st.caption(
+        "Here patches are matched by their own pixels, not by a network's keys; the matching is "
+        "the same. Photograph: china.jpg, scikit-learn, CC BY 2.0."
+    )
+
+
+DRAW = {
+    "film": the_film,
+    "likes": the_likes,
+    "gradients": the_gradients,
+    "exits": the_exits,
+    "tokens": the_tokens,
+    "cost": the_cost,
+    "merge": the_merge,
+}
+
+
+@page("conditional", control)
+def body() -> None:
+    """The page."""
+    control.presets(PRESETS)
+    with st.sidebar:
+        control.select("arm", "Router")
+        control.select("block", "Block")
+        control.slider("picture", "Picture")
+        control.slider("k", "Experts a token k")
+        control.slider("noise", "Noise")
+        control.slider("cap", "Capacity factor")
+    st.markdown(
+        "Every token of a picture, a digit or a piece of clothing, is sent to a few of eight "
+        "experts. Follow the lines: who works, who idles, who finds no place?"
+    )
+    the_switchboard()
+    DRAW[control.select("view", "Look further")]()
+    with st.expander("Run the experiments here, small", icon=":material/play_circle:"):
+        live = long_job(
+            "live",
+            "labcore.conditional.experiment.run",
+            Config.quick(),
+            label="Train the quick versions",
+            seconds=40,
+        )
+        if live is not None:
+            figure(figures.head_accuracy(live.tables["heads"]), "live-heads")
+    look_for(
+        "Without the balance loss the first frames of the film decide: whoever is chosen a little "
+        "more often learns, and is chosen more. With it all eight work, and the class token's "
+        "expert tells digits from clothes."
+    )
+    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
+        claims_table(claim_rows("conditional"))
+    for function in (load_balancing_loss, dispatch, bipartite_soft_matching, exit_layers):
+        show_code(function, f"Show me the code: {function.__name__}")
+
+
+if __name__ == "__main__":
+    body()

@@ -1,0 +1,39 @@
+"""Semantic token selection over a channel: send what matters, at a rate the user sets.
+
+"Adaptive Semantic Token Selection for AI-native Goal-oriented Communications", Alessio Devoto,
+Simone Petruzzi, Jary Pomponi, Paolo Di Lorenzo, Simone Scardapane, 2024, arXiv 2405.02330.
+
+Read :mod:`.gates` (what is kept), :mod:`.masked` (why zero is not absent), :mod:`.channel` (noise
+and fading), :mod:`.model` (device, channel, server), :mod:`.scorers` and :mod:`.merging` (what it is
+compared with), :mod:`.link` (seconds). A name loads when it is first used: drawing needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "channel": "Channel TokenCoder awgn erasure normalize_power rayleigh",
+    "evaluate": "evaluate_curve",
+    "gates": "BudgetToken GateOutput TokenGate binary_concrete rate_loss straight_through top_k",
+    "link": "LinkBudget flops index_bits",
+    "masked": "keep_one masked_block multiplicative_attention pack",
+    "merging": "MergingViT",
+    "message": "Message",
+    "model": "SemanticViT",
+    "outputs": "Selection ViTOutput",
+    "photographs": "class_attention_map vit_s",
+    "scorers": "TokenPredictor a_vit_halting class_attention_selection fuse_rest halting_scores "
+    "magnitude_selection merge_to random_selection token_merging",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

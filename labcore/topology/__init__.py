@@ -1,0 +1,43 @@
+"""Lifting graphs to higher domains, simplicial Mamba, and a benchmark pipeline.
+
+"Topological Deep Learning with State-Space Models: A Mamba Approach for Simplicial Complexes",
+Montagna, Scardapane, Telyatnikov, IJCNN 2025, arXiv 2409.12033; and "TopoBench: A Framework for
+Benchmarking Topological Deep Learning", Telyatnikov et al., JDMLR 2025, arXiv 2406.06642.
+
+Read :mod:`.graphs`, :mod:`.cliques`, :mod:`.complexes` and :mod:`.chains` (cells and matrices),
+:mod:`.liftings` (from one domain to another), :mod:`.sequences` and :mod:`.mamba_model` (a node
+reads its cells), :mod:`.models` and :mod:`.pipeline` (the benchmark). A name loads when it is first
+used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "cells": "CellComplex cycle_basis cycle_lifting",
+    "chains": "ChainComplex",
+    "cliques": "TooManySimplices predicted_sizes",
+    "complexes": "SimplicialComplex clique_complex",
+    "families": "CombinatorialComplex Hypergraph",
+    "features": "lift_features",
+    "graphs": "Graph as_graph read_edge_list",
+    "hodge": "hodge_decompose holed_square",
+    "liftings": "LIFTINGS TopoData lift register_lifting",
+    "mamba_model": "SimplicialMamba",
+    "models": "MODELS Network Tensors",
+    "pipeline": "Choice run_choice",
+    "sequences": "NodeSequencer RankOperators neighbor_batches rank_operators",
+    "surfaces": "disjoint_union surface surfaces",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,104 @@
+"""The benchmark: every choice of the table on every seed, resumable, as one tidy table.
+
+Finished runs are kept until the whole table is there; a run that is killed goes on from them.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from labcore.assets.store import cache_root
+from labcore.grid import run_grid, task_id
+from labcore.runs import Progress, Result, Table, record, silent
+from labcore.topology.pipeline import as_params, run_choice
+from labcore.topology.settings import Config
+from labcore.topology.tally import distinct, pick, spread
+
+__all__ = ["Config", "load_result", "run", "run_one", "summary"]
+TOPIC = "topology"
+COLUMNS = ("test", "val", "train", "epoch", "parameters", "seconds", "lift_seconds", "cells")
+
+
+def run(config: Config, progress: Progress | None = None) -> Result:
+    """Run every choice of ``config``, or resume after those that an earlier session finished.
+
+    Deterministic for a seed, except the columns of seconds.
+
+    Args:
+        config: What to run.
+        progress: Called after each run; raise :class:`labcore.runs.Cancelled` in it to stop.
+    """
+    report = progress or silent
+    preset = "--full" if config == Config.full(config.seed) else "--quick"
+    command = f"lab run topology {preset} --seed {config.seed}"
+    choices = config.choices()
+    seeds = tuple(sorted({seed for _, seed in choices}))
+    clock = record(TOPIC, config, seeds=seeds, command=command)
+    grid = [as_params(choice, seed) for choice, seed in choices]
+    name = task_id(run_choice, {"rows": grid})[:16]
+    folder = cache_root() / "unfinished" / f"topology-{name}"
+    found = run_grid(run_choice, grid, out=folder, n_jobs=1, on_error="raise", progress=report)
+    rows: Table = [
+        {
+            "data": choice.data,
+            "domain": choice.lifting.split("/")[0],
+            "lifting": choice.lifting,
+            "model": choice.model,
+            "label": choice.label,
+            "seed": seed,
+            "epochs": choice.epochs,
+            **{column: task.values[column] for column in COLUMNS},
+        }
+        for (choice, seed), task in zip(choices, found, strict=True)
+    ]
+    result = clock.result(arrays={}, tables={"runs": rows})
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def run_one(choice: dict[str, Any], seed: int = 0, progress: Progress | None = None) -> Any:
+    """One choice of one's own, with its learning curve; for the page.
+
+    Raises:
+        ValueError: what the pipeline refuses.
+    """
+    report = progress or silent
+    report(0, 1, str(choice.get("model")))
+    found = run_choice(seed=seed, split_seed=seed, history=True, **choice)
+    report(1, 1, "done")
+    return found
+
+
+def load_result(which: Literal["full", "quick"] = "full") -> Result:
+    """A committed result.
+
+    Raises:
+        FileNotFoundError: there is none; the message has the command that makes it.
+    """
+    path = Path(__file__).parent / "results" / f"{which}.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no {which} result of topology: lab run topology --{which} --out {path.parent}"
+        )
+    return Result.load(path)
+
+
+def summary(result: Result) -> Table:
+    """Rows for the terminal: test accuracy of each choice, with its spread over seeds."""
+    rows, table = result.tables["runs"], []
+    for data in distinct(rows, "data"):
+        for label in distinct(pick(rows, data=data), "label"):
+            here = pick(rows, data=data, label=label)
+            found = spread([row["test"] for row in here])
+            table.append(
+                {
+                    "what": f"{data}: {label}",
+                    "value": found.mean,
+                    "spread": found.sd,
+                    "sample": f"{found.n} seeds",
+                    "note": f"{here[0]['lifting']}, {here[0]['parameters']} parameters",
+                }
+            )
+    return table
+
+

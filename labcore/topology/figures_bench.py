@@ -1,0 +1,178 @@
+"""Figures of the benchmark: accuracy by model, paired differences, cost, ablation."""
+
+import plotly.graph_objects as go
+
+from labcore import viz
+from labcore.topology.tally import Rows, distinct, paired, pick, score
+
+DOMAINS = ("graph", "hypergraph", "simplicial", "cell")
+_BASE = ("majority class", "features only (MLP)", "cell counts only")
+
+
+def leaderboard(rows: Rows, *, data: str) -> go.Figure:
+    """Test accuracy of every model on one data set, dots for seeds, bars for standard deviations.
+
+    Raises:
+        ValueError: nothing was run on that data set.
+    """
+    here = [r for r in pick(rows, data=data) if not r["label"].startswith("ablation")]
+    if not here:
+        raise ValueError(f"nothing was run on {data!r}: there are {distinct(rows, 'data')}")
+    found = {name: score(here, data, name) for name in distinct(here, "label")}
+    order = sorted(found, key=lambda n: found[n].mean)
+    fig = go.Figure()
+    for i, domain in enumerate(("baseline", *DOMAINS)):
+        names = [n for n in order if _domain(here, n) == domain]
+        if not names:
+            continue
+        fig.add_scatter(
+            x=[found[n].mean for n in names],
+            y=names,
+            mode="markers",
+            name=domain,
+            error_x={"array": [found[n].sd if found[n].n > 1 else 0 for n in names]},
+            marker={"size": 12, "symbol": viz.SYMBOLS[i], "color": viz.PALETTE[(i + 7) % 8]},
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    fig.update_xaxes(title_text="test accuracy (share right)")
+    fig.update_yaxes(categoryorder="array", categoryarray=order, title_text="")
+    fig.update_layout(legend={"orientation": "h", "y": -0.16, "yanchor": "top"})
+    said = ", ".join(f"{n} {found[n].mean:.3f} ± {found[n].sd:.3f}" for n in reversed(order))
+    return viz.finish(
+        fig,
+        title=f"{data}: which model, in which domain?",
+        alt=f"Mean ± sd over {found[order[0]].n} seeds: {said}.",
+        caption="Bars are one standard deviation over seeds; read overlaps as ties.",
+        source="leaderboard",
+        params={"data": data},
+        height=170 + 32 * len(order),
+    )
+
+
+def _domain(rows: Rows, label: str) -> str:
+    return "baseline" if label in _BASE else str(pick(rows, label=label)[0]["domain"])
+
+
+def domain_gain(rows: Rows) -> go.Figure:
+    """Best higher-order minus best graph network of each data set, chosen by validation, paired.
+
+    Bars are two standard errors over the same splits.
+    """
+    names, means, errors = [], [], []
+    for data in distinct(rows, "data"):
+        here = [r for r in pick(rows, data=data) if not r["label"].startswith("ablation")]
+        graph = _best([r for r in here if r["domain"] == "graph"], data)
+        higher = _best([r for r in here if r["domain"] != "graph"], data)
+        if graph is None or higher is None:
+            continue
+        found = paired(here, data, higher, graph)
+        names.append(f"{data}<br>{higher} − {graph}")
+        means.append(found.mean)
+        errors.append(2 * found.error)
+    fig = go.Figure()
+    fig.add_scatter(
+        x=means, y=names, mode="markers", error_x={"array": errors},
+        marker={"size": 12, "color": viz.PALETTE[0], "symbol": "diamond"}, showlegend=False,
+    )  # fmt: skip
+    fig.add_vline(x=0, line={"dash": "dot", "color": viz.INK})
+    fig.update_xaxes(title_text="difference in test accuracy, higher order minus graph")
+    fig.update_yaxes(title_text="", autorange="reversed")
+    said = "; ".join(
+        f"{n.replace('<br>', ': ')} {m:+.3f} ± {e:.3f}"
+        for n, m, e in zip(names, means, errors, strict=True)
+    )
+    return viz.finish(
+        fig,
+        title="Does the domain matter?",
+        alt=f"Difference ± two standard errors: {said}.",
+        caption="Right of the dotted line the higher domain is better; a bar across it is a tie.",
+        source="domain_gain",
+        height=160 + 70 * len(names),
+    )
+
+
+def _best(rows: Rows, data: str) -> str | None:
+    labels = [name for name in distinct(rows, "label") if name not in _BASE]
+    return max(labels, key=lambda n: score(rows, data, n, "val").mean, default=None)
+
+
+def cost(rows: Rows, *, data: str) -> go.Figure:
+    """Accuracy against CPU seconds of one run."""
+    here = [r for r in pick(rows, data=data) if not r["label"].startswith("ablation")]
+    names = [n for n in distinct(here, "label") if score(here, data, n, "seconds").mean > 0]
+    fig = go.Figure()
+    for i, name in enumerate(names):
+        fig.add_scatter(
+            x=[score(here, data, name, "seconds").mean],
+            y=[score(here, data, name).mean],
+            mode="markers",
+            name=name,
+            marker={"size": 12, "symbol": viz.SYMBOLS[i % 8], "color": viz.PALETTE[i % 8]},
+        )
+    fig.update_xaxes(title_text="CPU seconds of a run (log scale)", type="log")
+    fig.update_yaxes(title_text="test accuracy (share right)")
+    said = ", ".join(f"{n} {score(here, data, n, 'seconds').mean:.1f} s" for n in names)
+    return viz.finish(
+        fig,
+        title=f"{data}: accuracy and its price",
+        alt=f"Seconds a run: {said}.",
+        caption="Up is better, left is cheaper.",
+        source="cost",
+        params={"data": data},
+        height=460,
+    )
+
+
+def ablation(rows: Rows) -> go.Figure:
+    """SimplicialMamba with one thing changed: ranks, sequence model, direction, order.
+
+    Raises:
+        ValueError: no ablation in the table.
+    """
+    here = [r for r in rows if r["label"].startswith("ablation: ")]
+    if not here:
+        raise ValueError("the table has no ablation: run the experiment")
+    data = here[0]["data"]
+    labels = distinct(here, "label")
+    found = [score(here, data, label) for label in labels]
+    names = [label.removeprefix("ablation: ") for label in labels]
+    fig = go.Figure()
+    fig.add_scatter(
+        x=[f.mean for f in found], y=names, mode="markers", name="mean",
+        error_x={"array": [f.sd if f.n > 1 else 0 for f in found]}, showlegend=False,
+        marker={"size": 11, "color": viz.PALETTE[0]},
+    )  # fmt: skip
+    fig.update_xaxes(title_text="test accuracy (share right)")
+    fig.update_yaxes(title_text="", autorange="reversed")
+    said = ", ".join(f"{n} {f.mean:.3f} ± {f.sd:.3f}" for n, f in zip(names, found, strict=True))
+    return viz.finish(
+        fig,
+        title=f"SimplicialMamba, one thing changed ({data})",
+        alt=f"Mean ± sd over {found[0].n} seeds: {said}.",
+        caption="All but the first two and the fourth row read ranks 1 to 3; bars are one standard "
+        "deviation.",
+        source="ablation",
+        height=170 + 30 * len(names),
+    )
+
+
+def learning_curve(history: list[dict[str, float]], *, label: str) -> go.Figure:
+    """Accuracy on the three parts while a model learns."""
+    fig = go.Figure()
+    for i, part in enumerate(("train", "val", "test")):
+        fig.add_scatter(
+            x=[row["epoch"] for row in history], y=[row[part] for row in history], name=part,
+            mode="lines", line={"color": viz.PALETTE[i], "dash": viz.DASHES[i]},
+        )  # fmt: skip
+    fig.update_xaxes(title_text="epoch")
+    fig.update_yaxes(title_text="accuracy (share right)")
+    best = max(history, key=lambda r: (r["val"], -r["val_loss"]))
+    return viz.finish(
+        fig,
+        title=f"Learning: {label}",
+        alt=f"Best validation {best['val']:.3f} at epoch {best['epoch']:.0f}, test there "
+        f"{best['test']:.3f}.",
+        caption="The epoch of best validation accuracy is kept; the test part chooses nothing.",
+        source="learning_curve",
+        params={"label": label},
+    )

@@ -1,0 +1,68 @@
+"""Checks of notebook P01: right answers pass however written, mistakes meet their own hint."""
+
+import pytest
+import torch
+
+from labcore.course import checking
+from labcore.course.checks import p01_task_vectors as p01
+
+EXERCISES = checking.exercises("P01")
+IDS = [exercise.id for exercise in EXERCISES]
+MISTAKES = [(e, wrong) for e in EXERCISES for wrong in e.wrong]
+
+
+def test_six_exercises_with_two_mistakes_each() -> None:
+    assert [f"P01.{number}" for number in range(1, 7)] == IDS
+    assert all(len(exercise.wrong) >= 2 for exercise in EXERCISES)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
+def test_reference_passes_fresh_inputs(exercise: checking.Exercise) -> None:
+    for seed in range(20):
+        result = checking.run(exercise.id, exercise.reference, fresh=seed)
+        assert result.passed, result.message
+
+
+@pytest.mark.parametrize(
+    ("exercise", "wrong"), MISTAKES, ids=[f"{e.id}-{w.name}" for e, w in MISTAKES]
+)
+def test_mistake_is_rejected_with_its_own_hint(
+    exercise: checking.Exercise, wrong: checking.Wrong
+) -> None:
+    for seed in range(5):
+        result = checking.run(exercise.id, wrong.fn, fresh=seed)
+        assert not result.passed
+        assert result.matched_wrong == wrong.name, result.message
+        assert wrong.hint in result.message
+
+
+def test_other_ways_of_writing_pass() -> None:
+    def whiten(x: torch.Tensor) -> torch.Tensor:
+        values, vectors = torch.linalg.eigh(x.T @ x)
+        return x @ vectors @ torch.diag(values**-0.5) @ vectors.T
+
+    def copies(values: torch.Tensor, tasks: int) -> float:
+        ones = torch.ones(tasks, tasks) - torch.eye(tasks)
+        return float((ones @ ones).sum() * sum(values[: len(values) // tasks]))
+
+    for id, answer in (("P01.1", whiten), ("P01.4", copies)):
+        result = checking.run(id, answer)
+        assert result.passed, result.message
+
+
+def test_the_laws_behind_the_exercises() -> None:
+    delta = torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    s = torch.linalg.svdvals(delta)
+    for tasks in (2, 3):
+        found = p01.interference([delta] * tasks, 12 // tasks)
+        assert found == pytest.approx(p01.copies(s, tasks))
+    assert p01.ledger(768, 3072, 8) == (614, pytest.approx(8 * 96 * 3841 / (768 * 3072)))
+    g = torch.Generator().manual_seed(1)
+    pairs = [
+        torch.linalg.qr(torch.randn(50, 5, generator=g))[0]
+        .T.mm(torch.linalg.qr(torch.randn(50, 5, generator=g))[0])
+        .square()
+        .sum()
+        for _ in range(400)
+    ]
+    assert float(torch.stack(pairs).mean()) == pytest.approx(p01.chance(50, 5), abs=0.03)
