@@ -54,8 +54,8 @@ PARAMETERS: Table = {
 control = Controls(PARAMETERS)
 PRESETS = (
     Preset(
-        "One expert has it all",
-        "One expert a token and no balance loss: count the experts that get a line.",
+        "Uneven without a rule",
+        "One expert a token and no balance loss: count how many lines the busiest expert gets.",
         {"arm": "top-1, no balance", "k": 1},
     ),
     Preset(
@@ -247,9 +247,11 @@ def body() -> None:
         if live is not None:
             figure(figures.head_accuracy(live.tables["heads"]), "live-heads")
     look_for(
-        "Without the balance loss the first frames of the film decide: whoever is chosen a little "
-        "more often learns, and is chosen more. With it all eight work, and the class token's "
-        "expert tells digits from clothes."
+        "Without the balance loss the busiest expert gets two to three times its even share; with "
+        "it less, but this small router never collapses onto one. Experts know something of the "
+        "class (0.3 to 0.5 bits of 4.3), little of the domain. Merging is free down to two thirds "
+        "of the FLOPs, a learned selector to about half, joint exits to a third; on the clock "
+        "most of it is gone at this size."
     )
     with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
         claims_table(claim_rows("conditional"))

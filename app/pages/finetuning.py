@@ -39,7 +39,7 @@ RUNNERS = (
 PARAMETERS: Table = {
     "rule": Choice("alast_calibrated", WRAPPED, "whose budgets to watch"),
     "model": Choice("vit-s", ("vit-s", "small"), "model that was fine-tuned"),
-    "step": Range(60, 1, 120, about="step of the run"),
+    "step": Range(60, 1, 80, about="step of the run"),
     "photo": Choice("china", ("china", "flower"), "photograph"),
     "b": Choice(0.9, BUDGETS, "budget of every layer in the filmstrip"),
     "view": Choice("flops", VIEWS, "what to look at below"),
@@ -54,12 +54,12 @@ PRESETS = (
     Preset(
         "A rule that does not move",
         "The preprint's rule with a batch-mean delta: count how many layers ever leave 1.000.",
-        {"rule": "alast_paper", "step": 120},
+        {"rule": "alast_paper", "step": 80},
     ),
     Preset(
         "Two scales",
         "The co-author's sums: the last layers swing, the first six stay where they were.",
-        {"rule": "alast_coauthor", "step": 120},
+        {"rule": "alast_coauthor", "step": 80},
     ),
     Preset(
         "Keep the flower",
@@ -128,9 +128,7 @@ def draw_picture(
 ) -> None:
     """Filmstrip and delta profile of one picture."""
     figure(
-        figures.filmstrip_figure(
-            pixels, kept[BUDGETS.index(budget)], budget=budget, picture=name
-        ),
+        figures.filmstrip_figure(pixels, kept[BUDGETS.index(budget)], budget=budget, picture=name),
         f"{key}-strip",
     )
     figure(figures.delta_profile_figure(absolute, relative, picture=name), f"{key}-deltas")
@@ -191,9 +189,7 @@ def your_picture(budget: float) -> None:
         seconds=8,
     )
     if seen is not None:
-        draw_picture(
-            seen.pixels, seen.absolute, seen.relative, seen.kept, budget, "yours", "own"
-        )
+        draw_picture(seen.pixels, seen.absolute, seen.relative, seen.kept, budget, "yours", "own")
 
 
 @page("finetuning", control)

@@ -38,9 +38,7 @@ _MATRICES = (
 )
 
 
-def vit_s_state(
-    image_size: int = 224, *, progress: Progress | None = None
-) -> dict[str, Tensor]:
+def vit_s_state(image_size: int = 224, *, progress: Progress | None = None) -> dict[str, Tensor]:
     """Weights of the backbone under timm's names, positions resized to the picture.
 
     Args:

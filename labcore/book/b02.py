@@ -18,7 +18,7 @@ START, LR, STEPS = (5.0, 5.0), 0.1, 100
 def practice(x: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n"]:
     """The landscape at points (..., 2)."""
     a, b = x[..., 0], x[..., 1]
-    return np.sin(a) * np.cos(b) + np.sin(a / 2) * np.cos(b / 2)
+    return np.asarray(np.sin(a) * np.cos(b) + np.sin(a / 2) * np.cos(b / 2))
 
 
 def practice_gradient(x: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:

@@ -35,7 +35,10 @@ def printed_error(m: int, slope: float = 1e4) -> float:
     """The same with the printed centres, i/m of the interval: half a width too far right."""
     x, width = points(), (HI - LO) / m
     centres = LO + np.arange(1, m + 1) * width
-    copy = sum(float(wave(s)) * bin_function(x, float(s), width, slope=slope) for s in centres)
+    copy = sum(
+        height * bin_function(x, float(s), width, slope=slope)
+        for s, height in zip(centres, wave(centres), strict=True)
+    )
     return float(((copy - wave(x)) ** 2).mean())
 
 

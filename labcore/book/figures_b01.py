@@ -33,8 +33,8 @@ def scaling_figure(
 
     if not mine or not len(of(n, STEPS)):
         raise ValueError(f"no error of {n} pictures on {tested} test pictures in the table")
-    sizes = np.array([size for size in SIZES if len(of(size, STEPS))])
-    means = np.array([of(size, STEPS).mean() for size in sizes])
+    there = [size for size in SIZES if len(of(size, STEPS))]
+    sizes, means = np.array(there), np.array([of(size, STEPS).mean() for size in there])
     below = sizes < n
     slope, offset = np.polyfit(np.log(sizes[below]), np.log(means[below]), 1)
     reach = np.array([sizes[0], n])

@@ -76,7 +76,7 @@ def attention_figure(
         f"is {entropy[1:].mean():.2f} bits on average. The last query puts {sink[layer, head]:.2f} "
         f"on the first token; the mean of heads is {sink[0].mean():.2f} in layer 0 and "
         f"{sink.mean(1).max():.2f} in layer {int(sink.mean(1).argmax())}.",
-        caption="Heads specialise in the lower layers: the token before, the subject, the comma. "
+        caption="Some heads have a plain job: the token before, the subject, the comma. "
         "In deep layers most of the weight is parked on the first token.",
         source="attention_figure",
         params={"layer": layer, "head": head},

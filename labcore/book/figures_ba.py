@@ -11,7 +11,7 @@ from labcore.book.ba import GRID, best_fits, divergences, two_humps
 SHOWN = slice(400, 2401, 10)  # −10 to 10
 
 
-def two_fits_figure(mean: float = 0.0, deviation: float = 2.0, apart: float = 5.0) -> go.Figure:
+def two_fits_figure(mean: float = 0.0, deviation: float = 2.0, apart: float = 7.0) -> go.Figure:
     """Two humps p, a bell q = N(mean, deviation²), and where each divergence comes from.
 
     Args:
@@ -59,7 +59,8 @@ def two_fits_figure(mean: float = 0.0, deviation: float = 2.0, apart: float = 5.
         f"for mean {best_forward[0]:.2f}, deviation {best_forward[1]:.2f}; the reverse one for "
         f"{best_reverse[0]:.2f} and {best_reverse[1]:.2f}.",
         caption="Forward KL pays where p is and q is not, so its best bell covers both humps. "
-        "Reverse KL pays where q is and p is not, so its best bell hides inside one of them.",
+        "Reverse KL pays where q is and p is not: once the humps are six apart, its best bell hides "
+        "inside one of them.",
         source="two_fits_figure",
         params={"mean": mean, "deviation": deviation, "apart": apart},
         height=460,

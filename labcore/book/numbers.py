@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from labcore.runs import Table
 
 
+@runtime_checkable
 class Size(Protocol):
     """What a chapter reads of the experiment's configuration."""
 

@@ -54,7 +54,7 @@ def _scaling(result: Result) -> Finding:
         f"measured {mean[last]:.3f}, with more steps {np.mean(more):.3f}",
         baselines="always the most frequent digit 0.886",
         sample=f"10 000 test pictures, {len({r['seed'] for r in rows})} seeds",
-        passed=(all(line), mean[last] > 1.15 * predicted(last), np.mean(more) < mean[last]),
+        passed=(all(line), mean[last] > 1.15 * predicted(last), bool(np.mean(more) < mean[last])),
     )
 
 

@@ -1,6 +1,6 @@
-"""Claims of "Adaptive Layer (and Token) Selection for Efficient Fine-Tuning of Vision Transformers".
+"""Claims of adaptive layer and token selection for fine-tuning vision transformers (ALaST).
 
-Devoto et al., arXiv 2408.08670 (preprint) and Neurocomputing 2025 (journal, the figures under test).
+Devoto et al., arXiv 2408.08670 (preprint), Neurocomputing 2025 (journal: the figures under test).
 The rules were written before the full run was looked at. "Up to" is read generously: the best of
 the published rule's two readings (preprint, co-author's code) counts; ours stands beside it.
 """

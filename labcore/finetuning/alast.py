@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from labcore.blocks.cost import Flops, SavedBytes, ViTSpec, keep_count
+from labcore.blocks.cost import Flops, SavedBytes, ViTSpec, keep_count, training_flops
 from labcore.blocks.cost import saved_activation_bytes as saved_bytes_of
-from labcore.blocks.cost import training_flops
 from labcore.finetuning.budgets import ALaSTConfig, BudgetSchedule, class_token_delta
 from labcore.finetuning.layers import Passed, run_block, run_block_reference, run_bypassed
 from labcore.finetuning.trunk import BlockView, find_trunk
@@ -107,7 +106,7 @@ class ALaST:
         self.token = token or ("class" if self.trunk.num_prefix_tokens else "mean")
         if self.token not in ("class", "mean"):
             raise ValueError(f'token must be "class" or "mean", got {token!r}')
-        if self.token == "class" and not self.trunk.num_prefix_tokens:
+        if self.token == "class" and not self.trunk.num_prefix_tokens:  # noqa: S105
             raise ValueError('the model has no class token: use token="mean"')
         self.savings = savings or Savings()
         self.schedule = BudgetSchedule(len(self.trunk.views), self.config)
@@ -294,7 +293,7 @@ class ALaST:
         return run_block_reference(view, x, keep, **settings)
 
     def _read(self) -> int | None:
-        return None if self.token == "mean" else self.trunk.reads
+        return None if self.token == "mean" else self.trunk.reads  # noqa: S105
 
     def _computed(self, keep: int, *, last: bool) -> int:
         """Tokens that go through query and MLP."""
@@ -307,7 +306,7 @@ class ALaST:
 
     @torch.no_grad()
     def _watched(self, x: Tensor) -> Tensor:
-        if self.token == "class":
+        if self.token == "class":  # noqa: S105
             return x[:, 0]
         return x[:, self.trunk.num_prefix_tokens :].mean(1)
 
@@ -344,7 +343,7 @@ class ALaST:
 
 def sizes_of(view: BlockView) -> tuple[int, float]:
     """Width and MLP ratio of a block, from its matrices."""
-    width = int(view.norm1.weight.shape[0])  # type: ignore[union-attr]
+    width = int(next(view.norm1.parameters()).shape[0])
     shapes = [p.shape for name, p in view.block.named_parameters()
               if ".mlp." in f".{name}" and p.dim() == 2 and "lora" not in name]  # fmt: skip
     hidden = max((max(shape) for shape in shapes), default=4 * width)

@@ -60,23 +60,28 @@ def load_result(which: Literal["full", "quick"] = "full") -> Result:
 
 
 def _parts(config: Config) -> Iterator[Part]:
-    """All runs, trial by trial, first seed first; then the clock and the photographs."""
+    """First seeds, trial by trial; the clock and the photographs; then the other seeds."""
+    tasks = {trial.name: _task_of(trial) for trial in config.trials}
+    measured = [trial for trial in config.trials if trial.name != "scratch"]
+    for trial in measured:
+        yield Part(f"baselines {trial.name}", 5, _baselines(trial, tasks[trial.name]))
     for trial in config.trials:
-        task = _task_of(trial)
-        if trial.name != "scratch":
-            yield Part(f"baselines {trial.name}", 5, _baselines(trial, task))
-        for seed in trial.seeds:
-            names = trial.strategies if seed == trial.seeds[0] else trial.repeated
-            for name in names:
-                title = f"{trial.name} {name} {seed}"
-                yield Part(title, _SECONDS[trial.name], _one_run(trial, task, name, seed))
+        for name in trial.strategies:
+            yield _run_part(trial, tasks[trial.name], name, trial.seeds[0])
     if config.clock_rounds:
-        for trial in config.trials:
-            if trial.name != "scratch":
-                rounds = config.clock_rounds
-                yield Part(f"clock {trial.name}", 30, _clock(trial, rounds, config.seed))
+        for trial in measured:
+            yield Part(f"clock {trial.name}", 30, _clock(trial, config.clock_rounds, config.seed))
     for name in config.photographs:
         yield Part(f"photograph {name}", 10, _photograph(name))
+    for trial in config.trials:
+        for seed in trial.seeds[1:]:
+            for name in trial.repeated:
+                yield _run_part(trial, tasks[trial.name], name, seed)
+
+
+def _run_part(trial: Trial, task: Any, strategy: str, seed: int) -> Part:
+    title = f"{trial.name} {strategy} {seed}"
+    return Part(title, _SECONDS[trial.name], _one_run(trial, task, strategy, seed))
 
 
 def _task_of(trial: Trial) -> Any:

@@ -57,8 +57,12 @@ def flops_figure(
         x=1, xref="paper", xanchor="right", y=top, yanchor="bottom", showarrow=False,
         text="a layer in full fine-tuning",
     )  # fmt: skip
-    fig.update_layout(barmode="stack", bargap=0.25, margin={"t": 90},
-                      legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})  # fmt: skip
+    fig.update_layout(
+        barmode="stack",
+        bargap=0.25,
+        margin={"t": 90},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
     fig.update_xaxes(title_text="layer", dtick=1)
     fig.update_yaxes(title_text="GFLOPs per picture", range=[0, 1.12 * top])
     ratios = [full.total / other.total for other in (freezing, both, spent)]

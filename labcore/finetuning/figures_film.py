@@ -50,7 +50,8 @@ def budget_film(
     at, which = np.nonzero(trained[::every])
     fig.add_scatter(
         x=at * every + 1, y=which + 1, mode="markers", row=1, col=1, showlegend=False,
-        name="trained", marker={"size": 4, "color": "white", "line": {"color": viz.INK, "width": 0.8}},
+        name="trained",
+        marker={"size": 4, "color": "white", "line": {"color": viz.INK, "width": 0.8}},
         hovertemplate="layer %{y} was trained in step %{x}<extra></extra>",
     )  # fmt: skip
     fig.add_vline(x=step, line={"color": viz.PALETTE[3], "width": 3}, row=1, col=1)
@@ -67,7 +68,10 @@ def budget_film(
     fig.update_yaxes(title_text="layer", dtick=1, range=[0.4, depth + 0.6], row=1, col=1)
     fig.update_xaxes(title_text="step", range=[0.5, steps + 0.5], showgrid=False, row=1, col=1)
     fig.update_xaxes(
-        title_text=f"tokens entering, step {step}", range=[0, 1.35 * int(tokens.max())], row=1, col=2
+        title_text=f"tokens entering, step {step}",
+        range=[0, 1.35 * int(tokens.max())],
+        row=1,
+        col=2,
     )
     last = budgets[-1]
     shy, bold = int(last.argmin()), int(last.argmax())

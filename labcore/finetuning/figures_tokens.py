@@ -40,7 +40,10 @@ def filmstrip_figure(
     if not layers or not all(1 <= layer <= depth for layer in layers):
         raise ValueError(f"layers must be within 1..{depth}, got {tuple(layers)}")
     counts = [int(kept[layer - 1].sum()) for layer in layers]
-    titles = ["picture", *(f"layer {i}<br>{n} patches" for i, n in zip(layers, counts, strict=True))]
+    titles = [
+        "picture",
+        *(f"layer {i}<br>{n} patches" for i, n in zip(layers, counts, strict=True)),
+    ]
     fig = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, horizontal_spacing=0.012)
     height, width = pixels.shape[:2]
     rows, columns = np.arange(height) * side // height, np.arange(width) * side // width

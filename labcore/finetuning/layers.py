@@ -36,7 +36,7 @@ def patch_scores(
 ) -> Float[Tensor, "b p"]:
     """How much each patch is attended to in this block, without a gradient."""
     with torch.no_grad():
-        if token == "mean":
+        if token == "mean":  # noqa: S105
             return received_attention(view.query(normed), key, prefix)
         return class_attention(view.query(normed[:, :1]), key, prefix)
 
@@ -74,9 +74,7 @@ def run_block(
         kept = best_tokens(patch_scores(view, normed, key, token, prefix), num_keep)
         index = with_prefix(kept, prefix)
         x, normed = take_rows(x, index), take_rows(normed, index)
-    read = F.scaled_dot_product_attention(
-        view.query(normed), key, value, dropout_p=view.dropout()
-    )
+    read = F.scaled_dot_product_attention(view.query(normed), key, value, dropout_p=view.dropout())
     x = x + view.output(read.transpose(1, 2).flatten(2))
     return Passed(x + view.mlp(view.norm2(x)), kept)
 

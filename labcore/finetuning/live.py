@@ -1,6 +1,6 @@
-"""What the lab does live: a picture of somebody's own through the real model, and a small race.
+"""What the lab does live: a picture of one's own in the real model, and a small race.
 
-Plain data comes back, so that a worker process can send it. The real model is loaded once a process.
+Plain data comes back, so that a worker process can send it. The real model is loaded once.
 """
 
 from dataclasses import dataclass, replace

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from labcore.assets.dinov2 import vit_s_state
 from labcore.blocks.vit import VisionTransformer, ViTConfig
@@ -72,8 +72,20 @@ def _with_head(config: ViTConfig, seed: int) -> VisionTransformer:
     sizes = {**config.as_dict(), "num_classes": CLASSES}
     generator = torch.Generator().manual_seed(seed)
     model = VisionTransformer(ViTConfig(**sizes), generator=generator)
-    torch.nn.init.zeros_(model.head.weight)
+    with torch.no_grad():
+        head_of(model).weight.zero_()
     return model
+
+
+def head_of(model: VisionTransformer) -> nn.Linear:
+    """The classification head.
+
+    Raises:
+        TypeError: the model has none.
+    """
+    if not isinstance(model.head, nn.Linear):
+        raise TypeError(f"the head is a {type(model.head).__name__}: give num_classes")
+    return model.head
 
 
 @torch.no_grad()
@@ -113,7 +125,7 @@ def pretrain(images: int = 20_000, epochs: int = 6, seed: int = 0) -> float:
     train, test = digits(images, seed=seed), digits(2000, part="test")
     model = small_vit(pretrained=False, seed=seed)
     torch.nn.init.trunc_normal_(
-        model.head.weight, std=0.02, generator=torch.Generator().manual_seed(seed)
+        head_of(model).weight, std=0.02, generator=torch.Generator().manual_seed(seed)
     )
     batch, generator = 64, torch.Generator().manual_seed(seed)
     steps = epochs * (len(train) // batch)

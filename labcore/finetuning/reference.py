@@ -46,6 +46,8 @@ class PlainALaST:
     def _run(self, x: Tensor) -> Tensor:
         last = len(self.budgets) - 1
         x = x.clone()
+        if torch.is_grad_enabled() and not x.requires_grad:
+            x.requires_grad_()  # the public code leaves the embedding trainable: a full graph
         for layer, (view, budget) in enumerate(zip(self.trunk.views, self.budgets, strict=True)):
             before = x[:, 0]
             x, weights = _explicit(view, x)

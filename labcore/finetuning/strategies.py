@@ -94,9 +94,7 @@ def config_of(strategy: str, num_layers: int, seed: int = 0) -> ALaSTConfig:
     """Settings of a strategy that goes through ALaST."""
     shared: dict[str, Any] = {"num_trainable_layers": num_layers, "seed": seed}
     if strategy == "random_k":
-        return ALaSTConfig(
-            rule="difference", budget_lr=0.0, init_budget=1.0, drop="none", **shared
-        )
+        return ALaSTConfig(rule="difference", budget_lr=0.0, init_budget=1.0, drop="none", **shared)
     if strategy == "alast_paper":
         return ALaSTConfig.paper(**shared)
     if strategy == "alast_coauthor":

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from labcore.blocks.vit import VisionTransformer
 from labcore.finetuning.alast import StepReport
 from labcore.finetuning.data import Split, Task
-from labcore.finetuning.models import build, features, linear_probe
+from labcore.finetuning.models import build, features, head_of, linear_probe
 from labcore.finetuning.strategies import learner
 from labcore.runs import Progress, silent
 
@@ -131,12 +132,12 @@ def fine_tune(
     return found
 
 
-def start_head(model: nn.Module, train: Split) -> None:
+def start_head(model: VisionTransformer, train: Split) -> None:
     """Give the model the linear probe on its frozen features as head."""
     weight, bias = linear_probe(features(model, train.images), train.labels)
     with torch.no_grad():
-        model.head.weight.copy_(weight)
-        model.head.bias.copy_(bias)
+        head_of(model).weight.copy_(weight)
+        head_of(model).bias.copy_(bias)
 
 
 @torch.no_grad()

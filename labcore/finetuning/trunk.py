@@ -1,8 +1,8 @@
 """Finding the blocks of any vision transformer, and reaching the parts of a block.
 
 Three families are known by their attribute names: ours and timm's (``attn.qkv``), and Hugging
-Face's (``attention.q_proj``: ViT, DeiT, DINOv2). A model keeps its own embedding, norm and head: for
-one forward pass its list of blocks is replaced by a single module, which runs all blocks our way.
+Face's (``attention.q_proj``: ViT, DeiT, DINOv2). A model keeps its own embedding, norm and head:
+for one forward pass its list of blocks is replaced by one module, which runs all blocks our way.
 """
 
 from collections.abc import Callable, Iterator
@@ -129,7 +129,8 @@ def find_trunk(model: nn.Module, block_path: str | None = None, reads: str = "au
         found = _at(bare, path) if block_path is None else _at(bare, path) or _at(model, path)
         if found is not None and isinstance(found[2], nn.ModuleList | nn.Sequential):
             parent, name, blocks = found
-            views = tuple(view_block(block, f"{path}.{i}") for i, block in enumerate(blocks))
+            held = list(blocks.children())
+            views = tuple(view_block(block, f"{path}.{i}") for i, block in enumerate(held))
             if views:
                 prefix = _prefix(parent, bare)
                 return Trunk(model, parent, name, views, prefix, _reads(bare, reads, prefix))

@@ -29,7 +29,8 @@ _HOMES = {
     "sindy": "edge_sindy graph_library polynomial_library stlsq",
     "steps": "DenseSteps SparseSteps",
     "stgnn": "DynGCRNN load_reference_weights",
-    "training": "History Training fit load_weights predict save_weights states_of",
+    "settings": "Training",
+    "training": "History fit load_weights predict save_weights states_of",
     "truth": "Truth edge_list explained_share transmission_truth",
     "tu_format": "TemporalGraph pad_graphs read_temporal_tu",
 }

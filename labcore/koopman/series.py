@@ -82,12 +82,12 @@ def read_series(data: bytes, filename: str) -> Float64[np.ndarray, "t ..."]:
     return series
 
 
-def largest_rank(series: Float[np.ndarray, "t ..."], *, tolerance: float = 1e-10) -> int:
+def largest_rank(series: Float[np.ndarray, "t ..."], *, tolerance: float = 1e-7) -> int:
     """How many modes the series carries: singular values above ``tolerance`` of the largest."""
     X = series.reshape(len(series), -1)[:-1]
     small = X @ X.T if X.shape[0] <= X.shape[1] else X.T @ X
     values = np.sqrt(np.clip(np.linalg.eigvalsh(small), 0, None))
-    return max(1, int((values > max(tolerance, 1e-7) * values.max()).sum()))
+    return max(1, int((values > tolerance * values.max()).sum()))
 
 
 def own_modes(series: Float[np.ndarray, "t ..."], rank: int) -> OwnModes:

@@ -3,7 +3,20 @@
 from dataclasses import dataclass
 
 from labcore.koopman.data import Recipe
-from labcore.koopman.training import Training
+
+
+@dataclass(frozen=True)
+class Training:
+    """How :func:`labcore.koopman.training.fit` trains."""
+
+    epochs: int = 16
+    rate: float = 0.01
+    halve_every: int = 10
+    batch: int = 24
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    koopman_weight: float = 0.1  # of the trajectory error, with a Koopman head
+    koopman_decay: float = 1e-3
 
 
 @dataclass(frozen=True)

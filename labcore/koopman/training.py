@@ -14,24 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from labcore.koopman.data import Dataset
+from labcore.koopman.settings import Training
 from labcore.koopman.stgnn import DynGCRNN
 from labcore.runs import replacing
 
 Report = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How :func:`fit` trains."""
-
-    epochs: int = 16
-    rate: float = 0.01
-    halve_every: int = 10
-    batch: int = 24
-    clip: float = 1.0
-    weight_decay: float = 0.0
-    koopman_weight: float = 0.1  # of the trajectory error, with a Koopman head
-    koopman_decay: float = 1e-3
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from labcore.tokens.channel import Channel
 from labcore.tokens.data import Canvases, pool
 from labcore.tokens.evaluate import evaluate_cell, evaluate_curve
 from labcore.parts import Findings, Part, fingerprint, run_experiment
-from labcore.tokens.settings import LEARNED, ONE_RATE, Config
+from labcore.tokens.settings import AUDITS, LEARNED, ONE_RATE, Config
 from labcore.tokens.tally import over_seeds
 from labcore.tokens.training import fine_tune, train_base
 
@@ -26,6 +26,7 @@ __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "tokens"
 TEST_SEED = 2026
 WITH_WEIGHTS = ("gate", "class_attention", "random")
+NOISY = ("gate", "class_attention")
 
 
 def run(config: Config, progress: Progress | None = None) -> Result:
@@ -90,6 +91,8 @@ def _parts(config: Config) -> Iterator[Part]:
     yield Part("base", 110 if config.base else 1, base_part)
     for seed in range(config.seed, config.seed + config.seeds):
         for method in config.methods:
+            if seed > config.seed and method in AUDITS:
+                continue
             yield part(method, seed)
     yield Part("photographs", 8, _photographs)
 
@@ -136,7 +139,8 @@ def _method(
         )
         model.select = "threshold"
     if method in WITH_WEIGHTS and seed == config.seed:
-        found.tables["noise"] = _noise(config, model, data, method, seed)
+        if method in NOISY:
+            found.tables["noise"] = _noise(config, model, data, method, seed)
         found.arrays.update(methods.to_arrays(model, method))
     if method == "gate" and seed == config.seed:
         found.arrays.update(samples.close_up(model, data, config.budgets))

@@ -350,9 +350,16 @@ class SemanticViT(nn.Module):
         Raises:
             ValueError: the model has no coder (``num_symbols``), or a budget outside [0, 1].
         """
+        return self.message(self.device(images, budget, generator))
+
+    def message(self, chosen: Selection) -> Message:
+        """What the device sends of what it has chosen.
+
+        Raises:
+            ValueError: the model has no coder.
+        """
         if self.coder is None:
             raise ValueError("without num_symbols there are no symbols: tokens go as they are")
-        chosen = self.device(images, budget, generator)
         tokens, mask = self._slots(chosen)
         return self._message(tokens, pack(mask > 0), chosen.budget)
 

@@ -1,4 +1,4 @@
-"""The wrapper: equal to full fine-tuning where it must be, frozen means frozen, savings are exact."""
+"""The wrapper: equal to full fine-tuning where it must be, frozen is frozen, savings are exact."""
 
 import copy
 
@@ -205,7 +205,9 @@ def test_accumulation_averages_deltas_and_gradients(model, batch, loss_fn):
     reports = []
     for net, parts in ((model, 1), (other, 3)):
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-        reports.append(ALaST(net, constant(1.0, k=2)).step(loss_fn, batch, optimizer, accumulate=parts))
+        reports.append(
+            ALaST(net, constant(1.0, k=2)).step(loss_fn, batch, optimizer, accumulate=parts)
+        )
     assert reports[0].layers == reports[1].layers
     assert reports[0].deltas == pytest.approx(reports[1].deltas, rel=1e-4)
     assert reports[0].loss == pytest.approx(reports[1].loss, abs=1e-5)

@@ -82,7 +82,10 @@ def test_delta_is_mean_or_sum_and_ignores_the_order_of_the_batch():
 
 @pytest.mark.parametrize(
     ("sampling", "wanted"),
-    [("softmax", [0.5967, 0.5967, 0.4033, 0.4033]), ("proportional", [0.6333, 0.6333, 0.3667, 0.3667])],
+    [
+        ("softmax", [0.5967, 0.5967, 0.4033, 0.4033]),
+        ("proportional", [0.6333, 0.6333, 0.3667, 0.3667]),
+    ],
 )
 def test_inclusion_probabilities_known_and_met_by_draws(sampling, wanted):
     config = ALaSTConfig(2, rule="difference", sampling=sampling, bounds=(0.1, 1.0))

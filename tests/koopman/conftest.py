@@ -8,9 +8,9 @@ import torch
 
 from labcore.koopman.data import Dataset, Recipe, dissemination_dataset
 from labcore.koopman.experiment import run
-from labcore.koopman.settings import Config
+from labcore.koopman.settings import Config, Training
 from labcore.koopman.stgnn import DynGCRNN
-from labcore.koopman.training import Training, fit
+from labcore.koopman.training import fit
 from labcore.runs import Result
 
 SMALL = Recipe(nodes=20, steps=20, contacts=100, p=0.7, least=0.3)

@@ -8,10 +8,10 @@ import torch
 
 from labcore.koopman.cells import CELLS, GraphGRUCell, GraphLSTMCell
 from labcore.koopman.data import Dataset, dissemination_dataset
+from labcore.koopman.settings import Training
 from labcore.koopman.steps import DenseSteps, SparseSteps
 from labcore.koopman.stgnn import DynGCRNN, load_reference_weights
 from labcore.koopman.training import (
-    Training,
     curve_accuracy,
     fit,
     load_weights,

@@ -99,7 +99,7 @@ def test_bad_input_is_refused() -> None:
     real = torch.ones(1, 2, 3)
     for act in (lambda: awgn(real, 0.0), lambda: rayleigh(real, 0.0), lambda: normalize_power(real),
                 lambda: TokenCoder(8, 3).decode(real)):  # fmt: skip
-        with pytest.raises(TypeError, match="complex"):
+        with pytest.raises(TypeError):
             act()
     for snr in (math.nan, -math.inf):
         with pytest.raises(ValueError, match="snr_db"):

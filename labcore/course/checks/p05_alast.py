@@ -219,7 +219,12 @@ def expected_backward(depth: int, k: int) -> float:
 register(
     "P05.5",
     reference=expected_backward,
-    cases=((12, 9), (12, 1), (6, 0), lambda rng: (int(rng.integers(8, 30)), int(rng.integers(1, 8)))),
+    cases=(
+        (12, 9),
+        (12, 1),
+        (6, 0),
+        lambda rng: (int(rng.integers(8, 30)), int(rng.integers(1, 8))),
+    ),
     points=2,
     wrong=(
         Wrong(

@@ -126,7 +126,9 @@ for n in (2, 5, 20):
 # %% tags=["centrepiece"]
 from labcore.book.figures_ba import two_fits_figure
 
-lab.explore(two_fits_figure, mean=(-4.0, 4.0, 0.5), deviation=(0.5, 4.0, 0.25), apart=(0.0, 8.0, 1.0))
+lab.explore(
+    two_fits_figure, mean=(-5.0, 5.0, 0.5), deviation=(0.5, 4.5, 0.25), apart=(4.0, 10.0, 1.0)
+)
 
 # %% [markdown]
 # <details>
@@ -134,7 +136,7 @@ lab.explore(two_fits_figure, mean=(-4.0, 4.0, 0.5), deviation=(0.5, 4.0, 0.25), 
 #
 # $\operatorname{KL}(p \Vert q)$ is paid where $p$ is and $q$ is not, so its best bell covers both
 # humps: it has $p$'s mean and variance. $\operatorname{KL}(q \Vert p)$ is paid where $q$ is and $p$
-# is not, so its best bell hides inside one hump. Maximum likelihood minimises the first; many
+# is not: from a distance of about six on, its best bell hides inside one hump. Maximum likelihood minimises the first; many
 # approximate inference methods and policy updates minimise the second.
 #
 # </details>

@@ -141,9 +141,7 @@ def film(step, rule):
     return figures.budget_film(*parts, step=step, strategy=rule)
 
 
-lab.explore(
-    film, step=(1, steps), rule=["alast_calibrated", "alast_coauthor", "alast_paper"]
-)
+lab.explore(film, step=(1, steps), rule=["alast_calibrated", "alast_coauthor", "alast_paper"])
 
 # %% [markdown]
 # <details>

@@ -1,0 +1,243 @@
+"""Dispatchers, early exits and token merging against what people would use instead.
+
+Peers. "dense" runs every expert on every token, as the public code of several papers; "loop" is the
+list of MLPs with one gather an expert of common libraries; both are written here from their
+description, as is the merging procedure of the ToMe reference (gather, scatter_reduce). Both sides
+get the same weights and inputs and must agree before anything is timed.
+CPU seconds, forward + backward where gradients are wanted, medians, the two sides taking turns.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labcore.blocks.vit import VisionTransformer, ViTConfig
+from labcore.conditional.dispatch import choose
+from labcore.conditional.exits import EarlyExitNet, ExitRule
+from labcore.conditional.matching import bipartite_soft_matching
+from labcore.conditional.moe import MoELayer
+from labcore.runs import Progress, silent
+from labcore.runtime import limit_threads
+
+Row = dict[str, Any]
+SIZES = {  # tokens, experts, k, D, H
+    "E = 8": (2048, 8, 2, 192, 768),
+    "E = 32": (2048, 32, 2, 192, 768),
+    "E = 64, small": (256, 64, 1, 64, 256),
+}
+GRID = (
+    (64, 4, 1, 64, 128), (64, 8, 2, 64, 256), (256, 8, 2, 64, 128), (256, 16, 2, 128, 256),
+    (256, 32, 1, 64, 256), (256, 64, 2, 64, 64), (512, 8, 1, 128, 512), (512, 16, 4, 64, 128),
+    (1024, 8, 2, 128, 256), (1024, 32, 2, 64, 256), (1024, 64, 1, 64, 128), (2048, 4, 2, 128, 256),
+)  # fmt: skip
+
+
+class LoopOfModules(nn.Module):
+    """Experts as separate MLPs, one gather and one index_add each."""
+
+    def __init__(self, layer: MoELayer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.mlps = nn.ModuleList()
+        for w1, b1, w2, b2 in layer.experts.pieces():
+            mlp = nn.Sequential(nn.Linear(*w1.shape), nn.GELU(), nn.Linear(*w2.shape))
+            with torch.no_grad():
+                for linear, w, b in ((mlp[0], w1, b1), (mlp[2], w2, b2)):
+                    linear.weight.copy_(w.T)
+                    linear.bias.copy_(b)
+            self.mlps.append(mlp)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens in, tokens out."""
+        routing = self.layer.router(x)
+        y = torch.zeros_like(x)
+        for e, mlp in enumerate(self.mlps):
+            token, choice = torch.where(routing.index == e)
+            y.index_add_(0, token, mlp(x[token]) * routing.weights[token, choice, None])
+        return y
+
+
+def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
+    """Every race, one row each."""
+    limit_threads(1)
+    report, rounds = progress or silent, 5 if quick else 15
+    races: list[Callable[[], list[Row]]] = [
+        lambda: [against_dense("E = 8", rounds)],
+        lambda: [against_loop("E = 32", 1.5, rounds)],
+        lambda: [against_loop("E = 64, small", 5.0, rounds)],
+        lambda: automatic(rounds),
+        lambda: [exits(4 * rounds)],
+        lambda: [merging(2 * rounds)],
+    ]
+    table: list[Row] = []
+    for done, race in enumerate(races):
+        table += race()
+        report(done + 1, len(races), "races")
+    return table
+
+
+def against_dense(name: str, rounds: int) -> Row:
+    """Our dispatch against every expert on every token; the ideal is E / k."""
+    layer, x = _layer(SIZES[name])
+    gap = _gap(layer, x, "dense")
+
+    def run(how: str) -> None:
+        layer.dispatch = how
+        _step(layer, x)
+
+    ours, peer = _turns([lambda: run("auto"), lambda: run("dense")], rounds)
+    _, experts, k, *_ = SIZES[name]
+    agreement = f"{gap:.0e}; ideal {experts / k:g}"
+    return row(f"dispatch, {name}", "every expert on every token (written anew)", ours, peer,
+               0.9 * experts / k, agreement)  # fmt: skip
+
+
+def against_loop(name: str, goal: float, rounds: int) -> Row:
+    """Our dispatch against a list of MLPs."""
+    layer, x = _layer(SIZES[name])
+    loop = LoopOfModules(layer)
+    with torch.no_grad():
+        gap = float((loop(x) - layer(x)).abs().max())
+    ours, peer = _turns([lambda: _step(layer, x), lambda: _step(loop, x)], rounds)
+    peer_name = "loop over a list of MLPs (written anew)"
+    return row(f"dispatch, {name}", peer_name, ours, peer, goal, f"{gap:.0e}")
+
+
+def automatic(rounds: int) -> list[Row]:
+    """The automatic choice against the best of three dispatchers, on twelve sizes."""
+    table = []
+    for size in GRID:
+        layer, x = _layer(size)
+        gap = _gap(layer, x, "loop")
+        ways = ("auto", "batched", "sorted", "loop")
+
+        def run(how: str, layer: MoELayer = layer, x: Tensor = x) -> None:
+            layer.dispatch = how
+            _step(layer, x)
+
+        times = _turns([lambda how=how: run(how) for how in ways], rounds)
+        best = min(range(1, 4), key=lambda i: times[i])
+        counts = layer.last_routing.counts  # type: ignore[union-attr]
+        chosen = choose(counts, size[3], size[4])
+        name = "automatic choice, T {} E {} k {} D {} H {}".format(*size)
+        peer, agreement = f"best of three: {ways[best]}", f"{gap:.0e}; chose {chosen}"
+        table.append(row(name, peer, times[0], times[best], 1 / 1.05, agreement))
+    return table
+
+
+def exits(rounds: int) -> Row:
+    """Early-exit inference of a batch of 64 against all blocks; the goal is 85 % of the FLOPs'."""
+    config = ViTConfig(hidden_size=64, depth=6, mlp_ratio=2.0)
+    torch.manual_seed(0)
+    trunk = VisionTransformer(config, generator=torch.Generator().manual_seed(0))
+    net = EarlyExitNet.with_linear_heads(trunk, 10).eval()
+    x = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits = net(x)
+        sure = logits.softmax(-1).amax(-1)
+        limits = sure.quantile(0.65, dim=1).tolist()
+        rule = ExitRule("confidence", (*limits[:-1], 0.0))
+        said, layer, cost = net.predict(x, rule)
+        same = bool((said == logits.argmax(-1).gather(0, layer[None])[0]).all())
+        ours, peer = _turns([lambda: net.predict(x, rule), lambda: net(x)], rounds)
+    return row("early exits, batch 64", "all blocks and heads", ours, peer, 0.85 / cost.ratio,
+               f"same answers: {same}; the FLOPs say {1 / cost.ratio:.2f}")  # fmt: skip
+
+
+def merging(rounds: int) -> Row:
+    """Bipartite matching and merging against the reference's procedure at equal r."""
+    generator = torch.Generator().manual_seed(0)
+    metric = torch.randn(16, 197, 64, generator=generator)
+    x = torch.randn(16, 197, 384, generator=generator)
+    size = torch.ones(16, 197, 1)
+
+    def ours() -> Tensor:
+        return bipartite_soft_matching(metric, 16).merge(x, size)[0]
+
+    def peer() -> Tensor:
+        return reference_merge(metric, x, size, 16)
+
+    with torch.no_grad():
+        gap = float((ours() - peer()).abs().max())
+        times = _turns([ours, peer], rounds)
+    peer_name = "the ToMe reference's procedure (written anew)"
+    return row("merging, 16 x 197 tokens, r 16", peer_name, *times, 1.0, f"{gap:.0e}")
+
+
+def reference_merge(metric: Tensor, x: Tensor, size: Tensor, r: int) -> Tensor:
+    """Match, then merge x · size and size by scatter_reduce; the class token is protected."""
+    metric = metric / metric.norm(dim=-1, keepdim=True)
+    scores = metric[..., ::2, :] @ metric[..., 1::2, :].transpose(-1, -2)
+    scores[..., 0, :] = -torch.inf
+    node_max, node_idx = scores.max(dim=-1)
+    edge = node_max.argsort(dim=-1, descending=True)[..., None]
+    left = edge[..., r:, :].sort(dim=1)[0]
+    source = edge[..., :r, :]
+    target = node_idx[..., None].gather(dim=-2, index=source)
+
+    def merge(values: Tensor) -> Tensor:
+        a, b = values[..., ::2, :], values[..., 1::2, :]
+        n, _, c = a.shape
+        kept = a.gather(dim=-2, index=left.expand(n, -1, c))
+        gone = a.gather(dim=-2, index=source.expand(n, r, c))
+        b = b.scatter_reduce(-2, target.expand(n, r, c), gone, reduce="sum")
+        return torch.cat([kept, b], dim=1)
+
+    return merge(x * size) / merge(size)
+
+
+def _layer(size: tuple[int, ...]) -> tuple[MoELayer, Tensor]:
+    tokens, experts, k, d, h = size
+    generator = torch.Generator().manual_seed(0)
+    layer = MoELayer(d, h, experts, k, generator=generator)
+    return layer, torch.randn(tokens, d, generator=generator)
+
+
+def _gap(layer: MoELayer, x: Tensor, how: str) -> float:
+    found = []
+    for name in ("auto", how):
+        layer.dispatch = name
+        with torch.no_grad():
+            found.append(layer(x))
+    layer.dispatch = "auto"
+    return float((found[0] - found[1]).abs().max())
+
+
+def _step(model: nn.Module, x: Tensor) -> None:
+    """Forward and backward, gradients of the input included."""
+    model.zero_grad()
+    leaf = x.detach().requires_grad_()
+    F.mse_loss(model(leaf), torch.zeros_like(leaf)).backward()
+
+
+def _turns(sides: list[Callable[[], Any]], rounds: int) -> list[float]:
+    """Median CPU seconds of each side, taking turns; the first two rounds warm up."""
+    times: list[list[float]] = [[] for _ in sides]
+    for turn in range(rounds + 2):
+        for side, kept in zip(sides, times, strict=True):
+            start = time.process_time()
+            side()
+            if turn > 1:
+                kept.append(time.process_time() - start)
+    return [statistics.median(kept) for kept in times]
+
+
+def row(name: str, peer: str, ours_s: float, peer_s: float, goal: float, agreement: str) -> Row:
+    """One line of the table; the ratio says how many times cheaper ours is."""
+    return {
+        "name": name,
+        "work": "conditional",
+        "peer": peer,
+        "peer_version": torch.__version__,
+        "ours_s": ours_s,
+        "peer_s": peer_s,
+        "ratio": peer_s / ours_s,
+        "goal": goal,
+        "agreement": agreement,
+        "threads": torch.get_num_threads(),
+    }
