@@ -65,14 +65,16 @@ def _parts(config: Config) -> Iterator[Part]:
     measured = [trial for trial in config.trials if trial.name != "scratch"]
     for trial in measured:
         yield Part(f"baselines {trial.name}", 5, _baselines(trial, tasks[trial.name]))
-    for trial in config.trials:
-        for name in trial.strategies:
-            yield _run_part(trial, tasks[trial.name], name, trial.seeds[0])
-    if config.clock_rounds:
-        for trial in measured:
+    for first in (True, False):  # the first four everywhere, then the clock, then the rest
+        for trial in config.trials:
+            for name in trial.strategies[:4] if first else trial.strategies[4:]:
+                yield _run_part(trial, tasks[trial.name], name, trial.seeds[0])
+        if not first:
+            continue
+        for trial in measured if config.clock_rounds else ():
             yield Part(f"clock {trial.name}", 30, _clock(trial, config.clock_rounds, config.seed))
-    for name in config.photographs:
-        yield Part(f"photograph {name}", 10, _photograph(name))
+        for name in config.photographs:
+            yield Part(f"photograph {name}", 10, _photograph(name))
     for trial in config.trials:
         for seed in trial.seeds[1:]:
             for name in trial.repeated:

@@ -71,7 +71,8 @@ class SemanticViT(nn.Module):
         super().__init__()
         depth, d = len(backbone.blocks), backbone.config.hidden_size
         layers = (split,) if gated_layers is None else tuple(sorted(gated_layers))
-        self._check(depth, split, layers, channel, select, num_symbols, scorer, fuse_rest)
+        self._check(depth, split, layers, channel, select, num_symbols, scorer, fuse_rest,
+                    class_token)
         self.backbone, self.split, self.gated_layers = backbone, split, layers
         self.channel, self.fuse_rest = channel, fuse_rest
         self.select: str = one_of("select", select, ("threshold", "topk"))
@@ -100,6 +101,7 @@ class SemanticViT(nn.Module):
         num_symbols: int | None,
         scorer: str,
         fuse_rest: bool,
+        class_token: str,
     ) -> None:
         if not 1 <= split <= depth - 1:
             raise ValueError(f"split={split} must lie in 1..{depth - 1}: both parts need a block")
@@ -110,6 +112,8 @@ class SemanticViT(nn.Module):
             )
         if channel is not None and num_symbols is None:
             raise ValueError("a channel needs num_symbols, the complex symbols of one token")
+        if class_token == "sent" and channel is not None and channel.kind == "erasure":
+            raise ValueError("an erasure channel would lose the class token: let it join at the server")
         one_of("scorer", scorer, SCORERS)
         if scorer in RANKED and select != "topk":
             raise ValueError(f'scorer={scorer!r} has no threshold: use select="topk"')

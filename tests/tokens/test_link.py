@@ -7,6 +7,7 @@ from labcore.blocks.vit import ViTConfig
 from labcore.tokens.data import Pool, pool
 from labcore.tokens.evaluate import evaluate_curve
 from labcore.tokens.link import LinkBudget, flops, index_bits
+from tests.tokens.conftest import semantic
 
 SMALL = ViTConfig(image_size=224, patch_size=16, hidden_size=384, depth=12, num_heads=6, mlp_ratio=4)
 
@@ -64,4 +65,4 @@ def test_canvases_know_their_digit(invented: Pool) -> None:
 
 def test_a_curve_needs_something_to_measure(invented: Pool) -> None:
     with pytest.raises(ValueError, match="at least one"):
-        evaluate_curve(None, invented.canvases(1, torch.Generator()), [])
+        evaluate_curve(semantic(), invented.canvases(1, torch.Generator()), [])

@@ -31,7 +31,7 @@ OPTIONS = [
     {"scorer": "halting"},
     {"gate": "soft"},
     {"split": 2, "gated_layers": (0, 1, 2)},
-    {"channel": Channel("erasure", loss=0.2), "num_symbols": 3, "class_token": "sent"},
+    {"channel": Channel("erasure", loss=0.2), "num_symbols": 3},
 ]
 
 
@@ -222,7 +222,8 @@ def test_merging_sends_the_count_and_refuses_mixed_ones(images) -> None:
         ({"split": 1, "scorer": "random"}, "no threshold"),
         ({"split": 1, "scorer": "taste"}, "scorer="),
         ({"split": 1, "fuse_rest": True}, "topk"),
-        ({"split": 1, "class_token": "lost"}, "class_token="),
+        ({"split": 1, "num_symbols": 2, "class_token": "sent",
+          "channel": Channel("erasure", loss=0.1)}, "lose the class token"),
     ],
 )
 def test_bad_models_are_refused(arguments, message) -> None:
