@@ -7,6 +7,7 @@ get the same weights and inputs and must agree before anything is timed.
 CPU seconds, forward + backward where gradients are wanted, medians, the two sides taking turns.
 """
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -219,11 +220,11 @@ def _turns(sides: list[Callable[[], Any]], rounds: int) -> list[float]:
     """Median CPU seconds of each side, taking turns; the first two rounds warm up."""
     times: list[list[float]] = [[] for _ in sides]
     for turn in range(rounds + 2):
-        for side, kept in zip(sides, times, strict=True):
+        for at in random.Random(turn).sample(range(len(sides)), len(sides)):  # no fixed neighbour
             start = time.process_time()
-            side()
+            sides[at]()
             if turn > 1:
-                kept.append(time.process_time() - start)
+                times[at].append(time.process_time() - start)
     return [statistics.median(kept) for kept in times]
 
 

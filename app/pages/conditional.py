@@ -176,7 +176,7 @@ def the_tokens() -> None:
             canvas_panels(arrays, number, level),
             label=int(arrays["canvas/labels"][number]),
         ),
-        "canvas",
+        "canvas-tokens",
     )
 
 

@@ -38,7 +38,7 @@ RUNNERS = (
 )  # fmt: skip
 PARAMETERS: Table = {
     "rule": Choice("alast_calibrated", WRAPPED, "whose budgets to watch"),
-    "model": Choice("vit-s", ("vit-s", "small"), "model that was fine-tuned"),
+    "model": Choice("small", ("small", "vit-s"), "model that was fine-tuned"),
     "step": Range(60, 1, 80, about="step of the run"),
     "photo": Choice("china", ("china", "flower"), "photograph"),
     "b": Choice(0.9, BUDGETS, "budget of every layer in the filmstrip"),
@@ -93,6 +93,9 @@ def the_film() -> None:
     step = control.slider("step", "Step")
     arrays = committed().arrays
     start = f"{model}/{rule}/"
+    if f"{start}budgets" not in arrays:
+        st.info(f"The committed results hold no run of {rule} on {model}: choose the other model.")
+        return
     figure(
         figures.budget_film(
             arrays[f"{start}budgets"],
@@ -112,6 +115,9 @@ def the_photograph() -> None:
         photo = control.select("photo", "Photograph")
         budget = control.select("b", "Budget")
     arrays = committed().arrays
+    if f"photo/{photo}/kept" not in arrays:
+        st.info("The committed results hold no photographs: send one through the model below.")
+        return
     draw_picture(
         arrays[f"photo/{photo}/pixels"],
         arrays[f"photo/{photo}/absolute"],

@@ -94,13 +94,18 @@ class MambaBlock(nn.Module):
         u = F.silu(self._convolved(self.in_proj(x).chunk(2, dim=-1)[0]))
         return (u, *self.selection(u))
 
+    @property
+    def _bias(self) -> Tensor:
+        assert self.conv1d.bias is not None
+        return self.conv1d.bias
+
     def _convolved(self, u: Tensor) -> Tensor:
         """The causal depthwise convolution, tap by tap: short sequences, wide channels."""
         taps, t = self.conv1d.weight[:, 0], u.shape[1]  # (e, w)
         width = taps.shape[1]
         if t > 64:
             return self.conv1d(u.transpose(1, 2))[..., :t].transpose(1, 2)
-        out = self.conv1d.bias + u * taps[:, -1]
+        out = self._bias + u * taps[:, -1]
         for back in range(1, min(width, t)):
             out = out + F.pad(u[:, :-back] * taps[:, width - 1 - back], (0, 0, back, 0))
         return out
@@ -109,13 +114,15 @@ class MambaBlock(nn.Module):
         """The cache before the first step."""
         e, n = self.A_log.shape
         like = self.A_log
-        return Cache(like.new_zeros(batch, e, n), like.new_zeros(batch, self.conv1d.padding[0], e))
+        return Cache(
+            like.new_zeros(batch, e, n), like.new_zeros(batch, self.conv1d.kernel_size[0] - 1, e)
+        )
 
     def step(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """One step, (b, d) -> (b, d), in constant memory."""
         u, z = self.in_proj(x).chunk(2, dim=-1)
         window = torch.cat((cache.inputs, u[:, None]), 1)  # (b, w, e)
-        mixed = torch.einsum("bwe,ew->be", window, self.conv1d.weight[:, 0]) + self.conv1d.bias
+        mixed = torch.einsum("bwe,ew->be", window, self.conv1d.weight[:, 0]) + self._bias
         u = F.silu(mixed)[:, None]
         delta, B, C = self.selection(u)
         rates = -torch.exp(self.A_log)

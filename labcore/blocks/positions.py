@@ -37,7 +37,7 @@ def alibi(t: int, heads: int) -> Float[Tensor, "h t t"]:
 
 
 def rope(
-    x: Float[Tensor, "... t d"], positions: Int[Tensor, " t"], *, base: float = 10_000.0
+    x: Float[Tensor, "... t d"], positions: Int[Tensor, " n"], *, base: float = 10_000.0
 ) -> Float[Tensor, "... t d"]:
     """Turn the pairs (x[2i], x[2i + 1]) by ``position * base**(-2 i / d)`` (Su et al., 2104.09864).
 

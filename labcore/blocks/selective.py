@@ -71,9 +71,9 @@ def mamba_scan(
     if method == "fused":
         y: Tensor = _Fused.apply(u, delta, A, B, C)
     elif method == "reference":
-        wide = [x.double() for x in (u, delta, A, B, C)]
+        u_, d_, a_, b_, c_ = (x.double() for x in (u, delta, A, B, C))
         start = None if h0 is None else h0.double()
-        y, last = _scanned(*wide, start, "sequential", discretization)
+        y, last = _scanned(u_, d_, a_, b_, c_, start, "sequential", discretization)
         y, last = y.to(u.dtype), last.to(u.dtype)
     else:
         y, last = _scanned(u, delta, A, B, C, h0, method, discretization)
@@ -104,8 +104,15 @@ def _check_scan(
     n = A.shape[-1] if A.ndim == 2 else 0
     if t == 0 or n < 1:
         raise ValueError(f"empty input: {t} steps and a state of {n}; both must be 1 or more")
-    wanted = {"delta": (delta, (b, t, e)), "A": (A, (e, n)), "B": (B, (b, t, n)),
-              "C": (C, (b, t, n)), "D": (D, (e,)), "z": (z, (b, t, e)), "h0": (h0, (b, e, n))}  # fmt: skip
+    wanted = {
+        "delta": (delta, (b, t, e)),
+        "A": (A, (e, n)),
+        "B": (B, (b, t, n)),
+        "C": (C, (b, t, n)),
+        "D": (D, (e,)),
+        "z": (z, (b, t, e)),
+        "h0": (h0, (b, e, n)),
+    }
     for name, (tensor, shape) in wanted.items():
         if tensor is None:
             continue

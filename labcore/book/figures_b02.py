@@ -42,7 +42,7 @@ def descent_figure(
     fig = make_subplots(rows=1, cols=2, column_widths=[0.55, 0.45], horizontal_spacing=0.16)
     fig.add_contour(
         x=axis, y=axis, z=heights.T, colorscale=viz.SEQUENTIAL, ncontours=18, name="f",
-        line={"width": 0.5}, colorbar={"x": 0.475, "thickness": 10, "title": {"text": "f"}},
+        line={"width": 0.5}, showscale=False,
         row=1, col=1,
     )  # fmt: skip
     fig.add_scatter(
@@ -75,8 +75,9 @@ def descent_figure(
         f"at ({end[0]:.3f}, {end[1]:.3f}) after {len(walk.f) - 1} steps, {gap:.2g} away from the "
         f"lowest point (4.411, 6.283); f = {walk.f[-1]:.4f}. The largest stable step there is "
         f"{limit:.3f}. {walk.message}",
-        caption="Left: the path from the square; the star is the lowest point. Right: the gradient "
-        "norm falls on a straight line while the step is below 2(1 + momentum)/curvature.",
+        caption="Left: the path from the square; dark is low, the star is the lowest point. Right: "
+        "the gradient norm falls on a straight line while the step is below 2(1 + "
+        "momentum)/curvature.",
         source="descent_figure",
         params={"x1": x1, "x2": x2, "lr": lr, "momentum": momentum, "steps": steps},
         height=460,

@@ -75,7 +75,7 @@ def kernel_figure(
     fig.update_yaxes(title_text="row", row=1, col=1)
     return viz.finish(
         fig,
-        title=f"Sum {response[row, column]:.0f} at ({row}, {column}); {layers} layers see "
+        title=f"Sum {response[row, column]:.0f} at ({row}, {column}); a stack of {layers} sees "
         f"{field} x {field}",
         alt=f"A 3x3 kernel {tuple(float(k) for k in kernel)} on a photograph of {height} x {width} "
         f"pixels. At row {row}, column {column} it gives {response[row, column]:.0f}. Its row of "

@@ -138,7 +138,7 @@ def step_figure(
         fig.add_bar(
             x=mine, y=column[mine], name=name,
             marker={"color": viz.PALETTE[(0, 3)[at]],
-                    "pattern": {"shape": ("", "/")[at], "fgcolor": "white"}},
+                    "pattern": {"shape": ("", "/")[at], "fillmode": "overlay"}},
             text=None, customdata=[repr(sentence[i]) for i in mine],
             hovertemplate="%{customdata}: Δ = %{y:.3g}<extra></extra>",
         )  # fmt: skip

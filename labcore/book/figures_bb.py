@@ -31,7 +31,7 @@ def bins_figure(
     x = np.linspace(LO, HI, 1001)
     network = bin_network(wave, m, lo=LO, hi=HI, slope=slope)
     now = error(m, slope)
-    fig = make_subplots(rows=1, cols=2, column_widths=[0.58, 0.42], horizontal_spacing=0.14)
+    fig = make_subplots(rows=1, cols=2, column_widths=[0.56, 0.44], horizontal_spacing=0.18)
     fig.add_scatter(x=x, y=wave(x), name="sin(x)/x", row=1, col=1,
                     line={"color": viz.INK, "dash": "dash"})  # fmt: skip
     fig.add_scatter(x=x, y=network(x), name="the network", row=1, col=1,

@@ -16,7 +16,8 @@ from labcore.tokens.tally import Rows, at_rate, distinct, over_seeds, pick
 PAPER = "arXiv 2405.02330"
 SCALE = (
     "0.14 M parameter ViT, 49 tokens, cluttered canvases of MNIST digits, AWGN at 10 dB; one base "
-    "network, three fine-tunings of 14 080 canvases each (one of the audits; the paper: DeiT on Imagenette)"
+    "network, three fine-tunings of 14 080 canvases each (one of the audits; "
+    "the paper: DeiT on Imagenette)"
 )
 BUDGETS = (0.1, 0.2, 0.3, 0.5)
 RIVALS = ("random", "magnitude", "class_attention", "merging", "predictor")
@@ -139,7 +140,7 @@ def _leak(result: Result) -> Finding:
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         id="tokens-better",
-        claim="Learned selection beats the other token selection schemes over a wide range of rates",
+        claim="Learned selection beats the other token selection schemes over many rates",
         source=f"{PAPER}, abstract and accuracy curves",
         published="curves only; above A-ViT, magnitude ranking and single-constraint networks",
         scale=SCALE,
@@ -163,7 +164,7 @@ CLAIMS: tuple[Claim, ...] = (
         source=f"{PAPER}, abstract",
         published="one model for all budgets",
         scale=SCALE,
-        rule="(1) spent rate within 0.05 of the asked one on average, for asked rates in [0.2, 0.8]; "
+        rule="(1) spent rate within 0.05 of the asked one on average, for rates in [0.2, 0.8]; "
         "(2) at 0.2 at most 2 points below a network trained for 0.2 alone",
         measure=_one_model,
     ),
@@ -183,8 +184,8 @@ CLAIMS: tuple[Claim, ...] = (
         source=f"{PAPER}, accuracy over SNR",
         published="curves only",
         scale=SCALE,
-        rule="at a rate of 0.2, from the best SNR down to 0 dB: (1) the gate keeps at least half of "
-        "its accuracy, (2) it loses at most a point more than class attention does",
+        rule="at a rate of 0.2, from the best SNR down to 0 dB: (1) the gate keeps at least half "
+        "of its accuracy, (2) it loses at most a point more than class attention does",
         measure=_noise,
     ),
     Claim(

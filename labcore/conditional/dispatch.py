@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from labcore.conditional.routers import Routing
 
 DISPATCHERS = ("auto", "batched", "sorted", "loop", "dense")
-WASTE = 2.0  # padded rows over useful rows, above which ``auto`` sorts
+CALL_FLOPS = 2.5e6  # FLOPs that fit in the time of one expert's calls, measured on one core
+COPY_SHARE = 0.25  # cost of copying a row into the padded buffer, as a share of its FLOPs
 
 
 class Experts(nn.Module):
@@ -92,21 +93,15 @@ def dispatch(
 
 
 def choose(counts: Int[Tensor, " e"], hidden_size: int, intermediate_size: int) -> str:
-    """ "batched", or "sorted" when padding wastes more than it saves.
+    """ "batched" for many small groups, "sorted" for few large or uneven ones.
 
-    Padding costs matrix products, pieces cost calls: with small groups of small experts a call
-    outweighs any padding, with large ones padding must stay below ``WASTE``.
+    Padding costs matrix products and copies of the padded rows, pieces cost a call an expert: per
+    expert, wasted FLOPs plus a share of the useful ones are compared with a call's worth.
     """
-    most, total = int(counts.max()), int(counts.sum())
-    if not total:
-        return "sorted"
-    waste = most * len(counts) / total
-    wasted_flops = 4.0 * (most * len(counts) - total) * hidden_size * intermediate_size
-    small = wasted_flops < CALL_FLOPS * len(counts)
-    return "batched" if waste <= WASTE or small else "sorted"
-
-
-CALL_FLOPS = 2e6  # products that fit in the time of one expert's calls, forward and backward
+    most, mean = int(counts.max()), float(counts.sum()) / len(counts)
+    flops = 4.0 * hidden_size * intermediate_size  # of one row
+    padded = (most - mean) * flops + COPY_SHARE * mean * flops
+    return "batched" if most and padded < CALL_FLOPS else "sorted"
 
 
 class _Plan:

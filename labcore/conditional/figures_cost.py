@@ -52,6 +52,7 @@ def cost_accuracy(tokens: Rows, base: Rows, mixture: Rows, budgets: Rows, whole:
     fig.add_vline(x=1 / 3, line={"color": viz.GRID, "width": 2})
     fig.update_xaxes(title_text="FLOPs executed, of the whole network", tickformat=".0%")
     fig.update_yaxes(title_text="accuracy minus the whole network's", tickformat=".0%")
+    fig.update_layout(legend={"orientation": "h", "y": -0.2})
     near = {name: min(points, key=lambda p: abs(p[0] - 0.5)) for name, points, _ in lines}
     said = "; ".join(f"{name} {y:+.3f} at {x:.0%}" for name, (x, y) in near.items())
     return viz.finish(
@@ -61,7 +62,7 @@ def cost_accuracy(tokens: Rows, base: Rows, mixture: Rows, budgets: Rows, whole:
         caption="Each family against its own whole network; the vertical line is a third of the "
         "cost.",
         source="cost_accuracy",
-        height=560,
+        height=640,
     )
 
 

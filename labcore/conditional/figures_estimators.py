@@ -16,7 +16,8 @@ DRAWS = 4000
 def gradient_histogram(logit: float = 0.0, tau: float = 1.0, *, seed: int = 0) -> go.Figure:
     """Gradient samples of every estimator for one gate, and the exact gradient as a line.
 
-    The gate is open with probability sigmoid(logit) and costs F(z) = (z − 0.45)².
+    The gate is open with probability sigmoid(logit) and costs F(z) = 1 + (z − 0.45)²: the constant
+    changes no gradient, and widens the score function without a baseline.
 
     Args:
         logit: Log-odds of an open gate. tau: Temperature of the Gumbel estimators.
@@ -28,7 +29,7 @@ def gradient_histogram(logit: float = 0.0, tau: float = 1.0, *, seed: int = 0) -
     logits = torch.tensor([0.0, logit], dtype=torch.float64)
 
     def cost(z: torch.Tensor) -> torch.Tensor:
-        return (z[..., 1] - 0.45).square()
+        return 1 + (z[..., 1] - 0.45).square()
 
     exact = float(exact_gradient(logits, cost)[1])
     fig, said = go.Figure(), []
@@ -85,10 +86,10 @@ def bias_and_spread(rows: Rows, *, categories: int) -> go.Figure:
         taus = distinct(mine, "tau")
         bias = [over_seeds(mine, "bias", tau=tau) for tau in taus]
         sd = [over_seeds(mine, "sd", tau=tau).mean for tau in taus]
-        many = len(taus) > 1
+        many, named = len(taus) > 1, name == "Gumbel-softmax"
         fig.add_scatter(
             x=np.maximum(sd, 1e-3), y=np.maximum([b.mean for b in bias], 1e-4), name=name,
-            mode="lines+markers+text" if many else "markers",
+            mode=("lines+" if many else "") + "markers" + ("+text" if named else ""),
             text=[f"τ {t:g}" for t in taus] if many else None, textposition="top right",
             textfont={"size": 12},
             error_y={"array": [0 if math.isnan(b.error) else b.error for b in bias]},

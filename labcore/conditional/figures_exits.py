@@ -147,7 +147,7 @@ def head_accuracy(heads: Rows) -> go.Figure:
     fig.update_layout(
         yaxis={"title": "test accuracy", "tickformat": ".0%"},
         yaxis2={"title": "expected calibration error", "overlaying": "y", "side": "right",
-                "showgrid": False, "rangemode": "tozero"},
+                "showgrid": False, "rangemode": "tozero", "tickformat": ".2f"},
         legend={"orientation": "h", "y": -0.2},
     )  # fmt: skip
     return viz.finish(
@@ -188,8 +188,8 @@ def exit_gallery(
         title="Easiest and hardest pictures",
         alt=f"{n} pictures of which the first head is surest, above {n} of which even the last is "
         f"unsure.{named}",
-        caption="The first row could leave after one block; the second is shirts against coats and "
-        "pullovers.",
+        caption="The first row could leave after one block; of the second even the last head is "
+        "unsure.",
         source="exit_gallery",
         height=280,
     )

@@ -36,7 +36,7 @@ def switchboard(
     """
     board = switch(logits, k, noise=noise, capacity=capacity, seed=seed)
     tokens, experts = logits.shape
-    fig = make_subplots(1, 2, column_widths=[0.34, 0.66], horizontal_spacing=0.1)
+    fig = make_subplots(1, 2, column_widths=[0.3, 0.7], horizontal_spacing=0.04)
     _picture(fig, picture)
     left = np.linspace(1, 0, tokens)
     right = np.linspace(0.96, 0.04, experts)
@@ -52,14 +52,18 @@ def switchboard(
     )  # fmt: skip
     fig.add_scatter(
         x=np.ones(experts), y=right, mode="markers+text",
-        text=[f"expert {e + 1}: {n}" for e, n in enumerate(board.load)],
+        text=[f" {e + 1}: {n}" for e, n in enumerate(board.load)],
         textposition="middle right",
         marker={"size": 10 + 2.2 * board.load, "color": [_colour(e) for e in range(experts)],
                 "line": {"color": viz.INK, "width": 1}},
-        hovertemplate="%{text} tokens<extra></extra>", showlegend=False, row=1, col=2,
+        hovertemplate="expert %{text} tokens<extra></extra>", showlegend=False, row=1, col=2,
     )  # fmt: skip
-    fig.update_xaxes(visible=False, range=[-0.16, 1.5], row=1, col=2)
-    fig.update_yaxes(visible=False, range=[-0.06, 1.06], row=1, col=2)
+    fig.update_xaxes(visible=False, range=[-0.28, 1.75], row=1, col=2)
+    fig.update_yaxes(visible=False, range=[-0.06, 1.1], row=1, col=2)
+    for x, text, anchor in ((0, "tokens", "center"), (1, "experts: load", "center")):
+        fig.add_annotation(
+            x=x, y=1.05, text=f"<b>{text}</b>", showarrow=False, xanchor=anchor, row=1, col=2
+        )
     drops = int(board.dropped.sum())
     busy = int(board.load.argmax())
     total = int(board.load.sum())
@@ -90,10 +94,11 @@ def _picture(fig: go.Figure, picture: np.ndarray) -> None:
     for i in range(16):
         fig.add_annotation(
             x=(i % 4) * size + 0.6, y=(i // 4) * size + 0.6, text=str(i + 1), showarrow=False,
-            font={"size": 12, "color": viz.PALETTE[3]}, row=1, col=1,
+            font={"size": 12, "color": viz.INK}, bgcolor="rgba(255,255,255,0.7)", row=1, col=1,
         )  # fmt: skip
-    fig.update_yaxes(autorange="reversed", scaleanchor="x", visible=False, row=1, col=1)
-    fig.update_xaxes(visible=False, row=1, col=1)
+    square = {"visible": False, "constrain": "domain"}
+    fig.update_yaxes(autorange="reversed", scaleanchor="x", **square, row=1, col=1)
+    fig.update_xaxes(**square, row=1, col=1)
 
 
 def _lines(fig: go.Figure, board: object, expert: int, left: np.ndarray, right: np.ndarray) -> None:

@@ -22,14 +22,14 @@ def where_and_when(view: View) -> go.Figure:
         view: From :func:`labcore.koopman.explorer.view`.
     """
     fig = make_subplots(
-        3, 1, row_heights=[0.36, 0.22, 0.42], vertical_spacing=0.09,
+        3, 1, row_heights=[0.36, 0.2, 0.44], vertical_spacing=0.115,
         subplot_titles=("Contacts", f"Signal: {label(view.setting.explainer)}", "People"),
     )  # fmt: skip
     _raster(fig, view)
     _signal(fig, view)
     _people(fig, view)
     fig.update_xaxes(matches="x2", row=1, col=1)
-    fig.update_xaxes(title_text="step (bin of equally many contacts)", row=2, col=1)
+    fig.update_xaxes(title_text="step (equally many contacts each)", row=2, col=1)
     fig.update_yaxes(title_text="person, by time of infection", row=1, col=1)
     fig.update_yaxes(title_text="projection", row=2, col=1)
     for axis in (fig.update_xaxes, fig.update_yaxes):
@@ -42,7 +42,7 @@ def where_and_when(view: View) -> go.Figure:
     found, true = int(view.detected.sum()), int(view.true_times.sum())
     return viz.finish(
         fig,
-        title=f"Where and when did the network look? {place(view.network)}, graph {view.index}",
+        title=f"Where and when? {place(view.network)}, graph {view.index}",
         alt=f"{len(view.contacts)} contacts of {len(view.infected_at)} people; "
         f"{int((view.infected_at >= 0).sum())} get infected, at {true} steps. "
         f"{label(view.setting.explainer)} finds {found} steps: AUC of steps "
@@ -52,7 +52,7 @@ def where_and_when(view: View) -> go.Figure:
         "with the ringed ones, who took part in a transmission.",
         source="where_and_when",
         params={"network": view.network, "graph": view.index, **vars(view.setting)},
-        height=980,
+        height=1040,
     )
 
 

@@ -59,7 +59,7 @@ def _plane(eigs: np.ndarray, share: np.ndarray, said: list[str]) -> go.Figure:
                 "line": {"width": 1, "color": "white"}},
         text=said, hovertemplate="λ = %{x:.3f} %{y:+.3f} i<br>%{text}<extra></extra>",
     )  # fmt: skip
-    most = max(1.08, 1.08 * float(np.abs(eigs).max(initial=0.0)))
+    most = 1.25 * max(1.0, float(np.abs(eigs).max(initial=0.0)))
     fig.update_xaxes(title_text="real part", range=[-most, most], constrain="domain")
     fig.update_yaxes(title_text="imaginary part", range=[-most, most], scaleanchor="x",
                      constrain="domain")  # fmt: skip
@@ -74,8 +74,8 @@ def flip_lottery(lottery: Lottery, *, degree: int) -> go.Figure:
         degree: Degree of the library, for the title.
     """
     fig = make_subplots(
-        1, 2, column_widths=[0.6, 0.4], horizontal_spacing=0.12,
-        subplot_titles=("Rank of the ten edges that led first", "AUC of the edges"),
+        1, 2, column_widths=[0.6, 0.4], horizontal_spacing=0.2,
+        subplot_titles=("Ranks of the first ten", "AUC of the edges"),
     )  # fmt: skip
     said = []
     for name, ranks in lottery.ranks.items():

@@ -30,6 +30,14 @@ def graph_library(
         ValueError: degree not 2 or 3, no edges, an index outside the nodes, fewer than 3 steps,
             or NaN in the states.
     """
+    _check_library(Z, edges, degree)
+    a, b = Z[edges[:, 0]], Z[edges[:, 1]]
+    own = np.concatenate([Z**power for power in range(1, degree + 1)])
+    products = [a * b] if degree == 2 else [a * b, a**2 * b, a * b**2]
+    return own, np.stack(products)
+
+
+def _check_library(Z: np.ndarray, edges: np.ndarray, degree: int) -> None:
     if degree not in (2, 3):
         raise ValueError(f"degree={degree}: 2 or 3")
     if not len(edges):
@@ -41,10 +49,6 @@ def graph_library(
     if not np.isfinite(Z).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(Z))[0])
         raise ValueError(f"Z holds {Z[place]} at (node, step, axis) {place}")
-    a, b = Z[edges[:, 0]], Z[edges[:, 1]]
-    own = np.concatenate([Z**power for power in range(1, degree + 1)])
-    products = [a * b] if degree == 2 else [a * b, a**2 * b, a * b**2]
-    return own, np.stack(products)
 
 
 def edge_sindy(
@@ -68,9 +72,11 @@ def edge_sindy(
         raise ValueError(f"alpha={alpha} must be positive: there are more columns than samples")
     if aggregate not in ("frobenius", "signed_sum") or solver not in ("dual", "full"):
         raise ValueError(f"aggregate={aggregate!r}, solver={solver!r}: not known")
+    _check_library(Z, edges, degree)
+    if solver == "dual":
+        return _dual(Z, edges, degree, alpha, aggregate)
     own, products = graph_library(Z, edges, degree)
-    own, products = own[:, :-1], products[:, :, :-1]
-    return (_dual if solver == "dual" else _full)(own, products, Z[:, 1:], alpha, aggregate)
+    return _full(own[:, :-1], products[:, :, :-1], Z[:, 1:], alpha, aggregate)
 
 
 def _rows(blocks: np.ndarray) -> np.ndarray:
@@ -79,18 +85,30 @@ def _rows(blocks: np.ndarray) -> np.ndarray:
 
 
 def _dual(
-    own: np.ndarray, products: np.ndarray, target: np.ndarray, alpha: float, aggregate: str
+    Z: np.ndarray, edges: np.ndarray, degree: int, alpha: float, aggregate: str
 ) -> np.ndarray:
-    theta = np.concatenate([_rows(own), _rows(products)], axis=1)
-    kernel = theta @ theta.T + alpha * np.eye(len(theta), dtype=theta.dtype)
+    """With time first a step is one row of the library as it lies in memory."""
+    by_step = np.ascontiguousarray(Z.transpose(1, 0, 2))
+    z, target = by_step[:-1], by_step[1:]
+    steps = len(z)
+    a, b = z[:, edges[:, 0]], z[:, edges[:, 1]]
+    products = [a * b] if degree == 2 else [a * b, a * a * b, a * b * b]  # each (t, e, k)
+    blocks = [z**power for power in range(1, degree + 1)] + products
+    kernel = alpha * np.eye(steps, dtype=z.dtype)
+    for block in blocks:
+        flat = block.reshape(steps, -1)
+        kernel += flat @ flat.T
     if aggregate == "signed_sum":  # sums are linear, so sum before solving
-        columns = products.sum(axis=(0, 3))  # (e, t)
-        return np.abs(columns @ np.linalg.solve(kernel, target.sum(axis=2).T)).sum(axis=1)
-    half = np.linalg.solve(kernel, _rows(target))
+        ones = np.ones(z.shape[2], dtype=z.dtype)
+        columns = sum(product @ ones for product in products)  # (t, e)
+        return np.abs(columns.T @ np.linalg.solve(kernel, target @ ones)).sum(axis=1)
+    half = np.linalg.solve(kernel, target.reshape(steps, -1))
     middle = half @ half.T  # M = G^-1 Y Y^T G^-1
-    flat = _rows(products)
-    squares = (flat * (middle @ flat)).sum(axis=0).reshape(*products.shape[:2], -1)
-    return np.sqrt(np.clip(squares.sum(axis=(0, 2)), 0, None))
+    squares = np.zeros(len(edges), dtype=z.dtype)
+    for product in products:
+        flat = product.reshape(steps, -1)
+        squares += (flat * (middle @ flat)).sum(axis=0).reshape(len(edges), -1).sum(axis=1)
+    return np.sqrt(np.clip(squares, 0, None))
 
 
 def _full(

@@ -4,7 +4,7 @@
 Simone Petruzzi, Jary Pomponi, Paolo Di Lorenzo, Simone Scardapane, 2024, arXiv 2405.02330.
 
 Read :mod:`.gates` (what is kept), :mod:`.masked` (why zero is not absent), :mod:`.channel` (noise
-and fading), :mod:`.model` (device, channel, server), :mod:`.scorers` and :mod:`.merging` (what it is
+and fading), :mod:`.model` (device, channel, server), :mod:`.scorers`, :mod:`.merging` (what it is
 compared with), :mod:`.link` (seconds). A name loads when it is first used: drawing needs no torch.
 """
 

@@ -1,7 +1,7 @@
 """The channel: complex symbols of power 1, white noise, fading, erasure; and the coder around it.
 
-A token's vector becomes k complex symbols (a linear map to 2k reals), which are scaled to mean power
-1 over what one image sends. The receiver undoes the channel and maps back. Noise is a constant for
+A token's vector becomes k complex symbols (a linear map to 2k reals), which are scaled to
+mean power 1 over what one image sends. The receiver undoes the channel and maps back. Noise is a constant for
 the gradient, so that the sender learns from what arrives.
 
 For a complex symbol of power 1 the noise has variance 10^(-SNR/10), half of it in each real part.
@@ -109,7 +109,7 @@ def normalize_power(
 
     Args:
         symbols: (b, n, k) complex.
-        keep: Sent tokens (b, n), bool or 0/1; all when None. Others are scaled too, but do not count.
+        keep: Sent tokens (b, n), bool or 0/1; all when None. Others do not count.
         power: ``"image"``: one scale an image, loud tokens stay louder than others. ``"token"``:
             each token has power 1 by itself, so that each is hit by the same noise.
 

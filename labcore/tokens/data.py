@@ -93,7 +93,9 @@ class Pool:
                 self._fragments(count, fragments, generator),
             )
             clutter.scatter_(1, where, True)
-        images = cells.view(count, GRID, GRID, CELL, CELL).transpose(2, 3).reshape(count, SIZE, SIZE)
+        images = (
+            cells.view(count, GRID, GRID, CELL, CELL).transpose(2, 3).reshape(count, SIZE, SIZE)
+        )
         return Canvases(images[:, None].float() / 255, self.labels[chosen], digit, clutter)
 
     def _fragments(

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 
 from labcore.assets.store import cache_root
+from labcore.parts import Findings, Part, fingerprint, run_experiment
 from labcore.runs import Progress, Result, Table, silent
 from labcore.tokens import methods, samples
 from labcore.tokens.channel import Channel
 from labcore.tokens.data import Canvases, pool
 from labcore.tokens.evaluate import evaluate_cell, evaluate_curve
-from labcore.parts import Findings, Part, fingerprint, run_experiment
 from labcore.tokens.settings import AUDITS, LEARNED, ONE_RATE, Config
 from labcore.tokens.tally import over_seeds
 from labcore.tokens.training import fine_tune, train_base
@@ -85,7 +85,9 @@ def _parts(config: Config) -> Iterator[Part]:
     def part(method: str, seed: int) -> Part:
         weight = 22 if config.tuning else 5
         return Part(
-            f"{method} {seed}", weight, lambda report: _method(config, method, seed, base_arrays, report)
+            f"{method} {seed}",
+            weight,
+            lambda report: _method(config, method, seed, base_arrays, report),
         )
 
     yield Part("base", 110 if config.base else 1, base_part)
@@ -147,9 +149,7 @@ def _method(
     return found
 
 
-def _noise(
-    config: Config, model: Any, data: Canvases, method: str, seed: int
-) -> Table:
+def _noise(config: Config, model: Any, data: Canvases, method: str, seed: int) -> Table:
     """Accuracy over budgets and SNR; fading at some budgets; first seed only."""
     table: Table = []
     budgets = config.budgets if method == "gate" else config.fading_budgets

@@ -100,8 +100,9 @@ def noise_curves(rows: Rows, *, budgets: Sequence[float] = (0.1, 0.2, 0.5)) -> g
     fig.update_xaxes(title_text="signal-to-noise ratio (dB)")
     fig.update_yaxes(title_text="test accuracy")
     fig.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
+    ends = distinct(gate, "snr_db")
     low, high = (pick(gate, budget=budgets[0], channel="awgn", snr_db=s)[0]["accuracy"]
-                 for s in (min(distinct(gate, "snr_db")), max(distinct(gate, "snr_db"))))  # fmt: skip
+                 for s in (min(ends), max(ends)))  # fmt: skip
     return viz.finish(
         fig,
         title="Accuracy of the gate against noise",
@@ -177,7 +178,8 @@ def asked_spent(spent: Float[np.ndarray, "m n"], budgets: Sequence[float]) -> go
         )  # fmt: skip
     fig.add_scatter(
         x=[f"{b:g}" for b in budgets], y=list(budgets), mode="markers", name="asked",
-        marker={"symbol": "line-ew-open", "size": 26, "color": viz.PALETTE[3], "line": {"width": 3}},
+        marker={"symbol": "line-ew-open", "size": 26, "color": viz.PALETTE[3],
+                "line": {"width": 3}},
     )  # fmt: skip
     fig.update_xaxes(title_text="rate asked for", type="category")
     fig.update_yaxes(title_text="rate spent on an image", range=[0, 1.05])
@@ -232,7 +234,8 @@ def score_histogram(
     return viz.finish(
         fig,
         title=f"Scores and threshold when asked for {budget:g}",
-        alt="Kept: " + ", ".join(f"{s:.0%} of {n} tokens" for n, s in shares.items())
+        alt="Kept: "
+        + ", ".join(f"{s:.0%} of {n} tokens" for n, s in shares.items())
         + f"; mean threshold {middle:.2f}.",
         caption="What lies right of its image's threshold is sent.",
         source="score_histogram",

@@ -146,7 +146,10 @@ class TokenGate(nn.Module):
         if self.gate == "soft" or not self.decoupled:
             mask = self._step(score - threshold[:, None], generator) * there
             return GateOutput(mask, score, threshold, mask)
-        for_task, for_rate = score - threshold.detach()[:, None], score.detach() - threshold[:, None]
+        for_task, for_rate = (
+            score - threshold.detach()[:, None],
+            score.detach() - threshold[:, None],
+        )
         mask = self._step(for_task, generator) * there
         counted = straight_through(for_rate, SLOPE) * there
         return GateOutput(mask, score, threshold, counted)
@@ -179,7 +182,7 @@ def binary_concrete(
     hard: bool = True,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*s"]:
-    """A relaxed coin with P(1) = sigmoid(logit) (Maddison et al., 1611.00712; Jang et al., 1611.01144).
+    """A relaxed coin with P(1) = sigmoid(logit) (Maddison et al., 2017, 1611.00712).
 
     sigmoid((logit + L) / temperature), L logistic noise: the *difference of two* Gumbel variables.
     One Gumbel variable alone would give P(1) = 1 - exp(-exp(logit)), 0.632 where 0.5 is meant.

@@ -1,4 +1,4 @@
-"""Send one picture: what is kept, what arrives, what the server answers. Plain arrays for a page."""
+"""Send one picture: what is kept, what arrives, what the server answers, as plain arrays."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -110,21 +110,21 @@ class Packed:
         return take_rows(x, self.index)
 
 
-def pack(keep: Bool[Tensor, "b t"]) -> Packed:
-    """Places of the kept tokens of each image, padded to the longest.
+def pack(keep: Bool[Tensor, "b t"], *, allow_empty: bool = False) -> Packed:
+    """Places of the kept tokens of each image, padded to the longest (one place at least).
 
     Raises:
-        ValueError: an image without a kept token (see :func:`keep_one`).
+        ValueError: unless ``allow_empty``, an image without a kept token (see :func:`keep_one`).
 
     >>> packed = pack(torch.tensor([[False, True, True], [True, False, False]]))
     >>> packed.index.tolist(), packed.lengths.tolist()
     ([[1, 2], [0, 0]], [2, 1])
     """
     lengths = keep.sum(-1)
-    if not bool((lengths > 0).all()):
+    if not allow_empty and not bool((lengths > 0).all()):
         empty = int((lengths == 0).nonzero()[0])
         raise ValueError(f"image {empty} keeps no token: keep its best one first (keep_one)")
-    longest = int(lengths.max())
+    longest = max(1, int(lengths.max()))
     order = (~keep).to(torch.uint8).argsort(dim=-1, stable=True)[:, :longest]
     return Packed(torch.where(keep.gather(1, order), order, 0), lengths)
 

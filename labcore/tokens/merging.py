@@ -1,4 +1,4 @@
-"""Token merging at the channel: similar tokens are averaged instead of dropped (ToMe, 2210.09461)."""
+"""Token merging at the channel: similar tokens are averaged, not dropped (ToMe, 2210.09461)."""
 
 import torch
 from jaxtyping import Float
@@ -61,9 +61,9 @@ class MergingViT(SemanticViT):
             raise ValueError("merging needs one budget for all images of a batch")
         x = torch.cat((self.backbone.embed(images), self.budget_token(alpha)), dim=1)
         before = x
-        for block in self.backbone.blocks[: self.split]:
+        for block in self.blocks[: self.split]:
             before, x = x, block(x)
-        last = self.backbone.blocks[self.split - 1]
+        last = self.blocks[self.split - 1]
         keys = last.attn.heads(last.norm1(before))[1].mean(1)[:, 1:-1]
         tokens, size = merge_to(x[:, 1:-1], keys, int(counts[0]))
         if self.coder is not None:

@@ -42,11 +42,13 @@ class Message:
         b, n, _ = self.symbols.shape
         shapes = (tuple(self.index.shape), tuple(self.lengths.shape), tuple(self.budget.shape))
         if shapes != ((b, n), (b,), (b,)):
-            raise ValueError(f"{b} images of {n} tokens need index, lengths, budget to match: {shapes}")
-        if b and not (1 <= int(self.lengths.min()) and int(self.lengths.max()) <= n):
+            raise ValueError(
+                f"{b} images of {n} tokens need index, lengths, budget to match: {shapes}"
+            )
+        if b and not (int(self.lengths.min()) >= 0 and int(self.lengths.max()) <= n):
             raise ValueError(
                 f"lengths {self.lengths.tolist()} do not fit symbols for {n} tokens: each must lie "
-                f"in 1..{n}"
+                f"in 0..{n}"
             )
         if b and not 0 <= int(self.index.min()) <= int(self.index.max()) < self.slots:
             raise ValueError(f"index leaves the {self.slots} slots of an image")
@@ -74,9 +76,6 @@ class Message:
 
         The noise belongs to the slot, not to the place in the message: for one generator it is what
         :meth:`SemanticViT.forward` draws.
-
-        Raises:
-            ValueError: every token of an image is lost.
         """
         b, _, k = self.symbols.shape
         where = self.index[..., None].expand(-1, -1, k)
@@ -89,7 +88,7 @@ class Message:
 
             sent = torch.zeros(b, self.slots, dtype=torch.long)
             sent = sent.scatter_add(1, self.index, valid.long()) > 0
-            packed = pack(channel.arrived(sent, generator))
+            packed = pack(channel.arrived(sent, generator), allow_empty=True)
             taken = received.gather(1, packed.index[..., None].expand(-1, -1, k))
             taken = taken * packed.valid[..., None]
             return replace(self, symbols=taken, index=packed.index, lengths=packed.lengths)

@@ -43,7 +43,7 @@ def build(method: str, base: VisionTransformer, seed: int = 0) -> SemanticViT:
 
 
 def tuning_of(method: str, tuning: Tuning, frozen: float) -> Tuning:
-    """The fine-tuning of a method: equally many steps; learned scorers start on a frozen network."""
+    """The fine-tuning of a method: equal steps; learned scorers start on a frozen network."""
     low_high = (ONE_RATE[method],) * 2 if method in ONE_RATE else tuning.budgets
     return replace(tuning, frozen=frozen if method in LEARNED else 0.0, budgets=low_high)
 

@@ -9,23 +9,22 @@ answer, and a gate has no reason to find the object. So by default a *fresh* cla
 the server; ``class_token="sent"`` sends the device's and counts it.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labcore.blocks.vit import VisionTransformer
+from labcore.blocks.vit import Block, VisionTransformer
 from labcore.tokens import scorers
 from labcore.tokens.channel import Channel, TokenCoder, normalize_power
 from labcore.tokens.checks import as_budgets, noise_variance, one_of
 from labcore.tokens.gates import BudgetToken, GateMode, TokenGate, straight_through, top_k
 from labcore.tokens.masked import Packed, keep_one, masked_block, pack
 from labcore.tokens.message import Message
+from labcore.tokens.options import check_options
 from labcore.tokens.outputs import Selection, ViTOutput
 
-SCORERS = ("gate", "predictor", "halting", "random", "magnitude", "class_attention")
-RANKED = ("predictor", "random", "magnitude", "class_attention")  # no threshold: top-k only
 Select = Literal["threshold", "topk"]
 ClassToken = Literal["server", "sent"]
 
@@ -41,8 +40,8 @@ class SemanticViT(nn.Module):
         select: ``"threshold"``: the rate adapts to the image. ``"topk"``: exactly ceil(alpha T).
         num_symbols: Complex symbols a token, k; needed with a channel.
         class_token: ``"server"`` (fresh) or ``"sent"`` (the device's; counted).
-        scorer: What ranks tokens, one of ``SCORERS``; only ``"gate"`` and ``"halting"`` know a
-            threshold.
+        scorer: What ranks tokens, one of ``options.SCORERS``; only ``"gate"`` and ``"halting"``
+            know a threshold.
         gate: Mode of the gates.
         decoupled: Of the gates: task moves scores, rate moves thresholds.
         fuse_rest: Send the dropped tokens' weighted mean as one more token (EViT; top-k only).
@@ -60,7 +59,7 @@ class SemanticViT(nn.Module):
         channel: Channel | None = None,
         select: Select = "threshold",
         num_symbols: int | None = None,
-        class_token: ClassToken = "server",
+        class_token: ClassToken = "server",  # noqa: S107
         *,
         scorer: str = "gate",
         gate: GateMode = "hard",
@@ -71,8 +70,9 @@ class SemanticViT(nn.Module):
         super().__init__()
         depth, d = len(backbone.blocks), backbone.config.hidden_size
         layers = (split,) if gated_layers is None else tuple(sorted(gated_layers))
-        self._check(depth, split, layers, channel, select, num_symbols, scorer, fuse_rest,
-                    class_token)
+        check_options(
+            depth, split, layers, channel, select, num_symbols, scorer, fuse_rest, class_token
+        )
         self.backbone, self.split, self.gated_layers = backbone, split, layers
         self.channel, self.fuse_rest = channel, fuse_rest
         self.select: str = one_of("select", select, ("threshold", "topk"))
@@ -91,34 +91,10 @@ class SemanticViT(nn.Module):
             )
         self.coder = None if num_symbols is None else TokenCoder(d, num_symbols)
 
-    @staticmethod
-    def _check(
-        depth: int,
-        split: int,
-        layers: tuple[int, ...],
-        channel: Channel | None,
-        select: str,
-        num_symbols: int | None,
-        scorer: str,
-        fuse_rest: bool,
-        class_token: str,
-    ) -> None:
-        if not 1 <= split <= depth - 1:
-            raise ValueError(f"split={split} must lie in 1..{depth - 1}: both parts need a block")
-        if not layers or layers[0] < 0 or layers[-1] > split:
-            raise ValueError(
-                f"gated_layers={layers} must lie in 0..{split}: after the split nothing is left "
-                "to select"
-            )
-        if channel is not None and num_symbols is None:
-            raise ValueError("a channel needs num_symbols, the complex symbols of one token")
-        if class_token == "sent" and channel is not None and channel.kind == "erasure":
-            raise ValueError("an erasure channel would lose the class token: let it join at the server")
-        one_of("scorer", scorer, SCORERS)
-        if scorer in RANKED and select != "topk":
-            raise ValueError(f'scorer={scorer!r} has no threshold: use select="topk"')
-        if fuse_rest and select != "topk":
-            raise ValueError('fuse_rest=True needs select="topk"')
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks, device first."""
+        return [cast(Block, block) for block in self.backbone.blocks]
 
     @property
     def patches(self) -> int:
@@ -138,7 +114,7 @@ class SemanticViT(nn.Module):
         Raises:
             ValueError: a budget outside [0, 1].
         """
-        t, blocks = self.patches, self.backbone.blocks
+        t, blocks = self.patches, self.blocks
         x = self.backbone.embed(images)
         alpha = as_budgets(budget, len(x), x.dtype)
         x = torch.cat((x, self.budget_token(alpha)), dim=1)
@@ -189,7 +165,7 @@ class SemanticViT(nn.Module):
             kept = keep_one(out.mask, out.score.detach())
             return kept, out.score, out.threshold, out.counted
         if self.scorer == "gate":
-            score = self.gates[str(layer)].scores(tokens)
+            score = cast(TokenGate, self.gates[str(layer)]).scores(tokens)
         elif self.scorer == "predictor":
             score = torch.sigmoid(self.gates[str(layer)](tokens, mask))
         elif self.scorer == "random":
@@ -197,7 +173,7 @@ class SemanticViT(nn.Module):
         elif self.scorer == "magnitude":
             score = scorers.magnitude_selection(tokens)
         elif self.scorer == "class_attention":
-            block = self.backbone.blocks[max(layer - 1, 0)]
+            block = self.blocks[max(layer - 1, 0)]
             score = scorers.class_attention_selection(block, before, t)
         else:
             score = 1 - halted
@@ -209,7 +185,7 @@ class SemanticViT(nn.Module):
     def _slots(self, chosen: Selection) -> tuple[Tensor, Tensor]:
         """Tokens that may be sent and which are: [class token,] patches [, the fused rest]."""
         tokens, mask = [chosen.tokens], [chosen.mask]
-        if self.class_token == "sent":
+        if self.class_token == "sent":  # noqa: S105
             tokens.insert(0, chosen.cls)
             mask.insert(0, torch.ones_like(chosen.mask[:, :1]))
         if self.fuse_rest:
@@ -221,12 +197,12 @@ class SemanticViT(nn.Module):
     @property
     def slots(self) -> int:
         """Tokens that an image could send."""
-        return self.patches + (self.class_token == "sent") + self.fuse_rest
+        return self.patches + (self.class_token == "sent") + self.fuse_rest  # noqa: S105
 
     def rates(self, mask: Float[Tensor, "b t"]) -> Float[Tensor, " b"]:
         """Share of T that each image sends; what is sent beside patches counts."""
         kept = (mask > 0).sum(-1)
-        extra = int(self.class_token == "sent") + (self.fuse_rest * (kept < self.patches)).int()
+        extra = int(self.class_token == "sent") + (self.fuse_rest * (kept < self.patches)).int()  # noqa: S105
         return (kept + extra) / self.patches
 
     # The server.
@@ -248,7 +224,7 @@ class SemanticViT(nn.Module):
             log_size: Logarithm of the number of patches that each stands for (merged tokens).
         """
         parts = [tokens, self.budget_token(budget)]
-        if self.class_token == "server":
+        if self.class_token == "server":  # noqa: S105
             parts.insert(0, self.server_class.expand(len(tokens), -1, -1))
         x = torch.cat(parts, dim=1)
         front = x.shape[1] - tokens.shape[1] - 1
@@ -258,7 +234,7 @@ class SemanticViT(nn.Module):
             return None if inner is None else torch.cat((edge[:, :front], inner, edge), dim=1)
 
         seen, size = framed(mask, 1.0), framed(log_size, 0.0)
-        blocks = self.backbone.blocks[self.split :]
+        blocks = self.blocks[self.split :]
         for number, block in enumerate(blocks):
             last = number == len(blocks) - 1
             x = masked_block(block, x, seen, log_size=size, first_only=last)
@@ -297,7 +273,11 @@ class SemanticViT(nn.Module):
         logits = self.server(tokens, chosen.budget, mask)
         keep = chosen.mask > 0
         return ViTOutput(
-            logits, keep, self.rates(chosen.mask), chosen.mask, chosen.counted,
+            logits,
+            keep,
+            self.rates(chosen.mask),
+            chosen.mask,
+            chosen.counted,
             chosen.per_layer_keep,
         )
 
@@ -338,7 +318,11 @@ class SemanticViT(nn.Module):
             logits = self.decode(message, groups=groups)
         keep = chosen.mask > 0
         return ViTOutput(
-            logits, keep, self.rates(chosen.mask), chosen.mask, chosen.counted,
+            logits,
+            keep,
+            self.rates(chosen.mask),
+            chosen.mask,
+            chosen.counted,
             chosen.per_layer_keep,
         )
 

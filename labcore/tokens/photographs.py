@@ -5,6 +5,7 @@ that the class token pays it, averaged over heads and over the last four of the 
 """
 
 from functools import cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from labcore.assets.dinov2 import DEPTH, HEADS, HIDDEN, MEAN, PATCH, STD, vit_s_state
 from labcore.blocks.class_attention import class_attention
-from labcore.blocks.vit import ViTConfig, VisionTransformer
+from labcore.blocks.vit import Block, VisionTransformer, ViTConfig
 from labcore.runs import Progress, Table, silent
 from labcore.tokens.data import PHOTOS, photo
 
@@ -66,7 +67,7 @@ def class_attention_map(
     rows = []
     for number, block in enumerate(model.blocks):
         if number in layers:
-            query, key, _ = block.attn.heads(block.norm1(x))
+            query, key, _ = cast(Block, block).attn.heads(cast(Block, block).norm1(x))
             rows.append(class_attention(query, key)[0])
         x = block(x)
     return torch.stack(rows).mean(0).numpy()

@@ -13,9 +13,7 @@ EXAMPLES, SCORED = 24, 200
 
 
 @torch.no_grad()
-def close_up(
-    model: SemanticViT, data: Canvases, budgets: Sequence[float]
-) -> dict[str, np.ndarray]:
+def close_up(model: SemanticViT, data: Canvases, budgets: Sequence[float]) -> dict[str, np.ndarray]:
     """Arrays of a gate.
 
     Returns:

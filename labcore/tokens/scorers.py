@@ -92,7 +92,7 @@ class TokenPredictor(nn.Module):
 def halting_scores(
     tokens: Float[Tensor, "b t d"], scale: float = HALT_SCALE, shift: float = HALT_SHIFT
 ) -> Float[Tensor, "b t"]:
-    """A-ViT's halting score: a sigmoid of the token's *first feature*, which training takes over."""
+    """A-ViT's halting score: a sigmoid of the token's *first feature*."""
     return torch.sigmoid(scale * tokens[..., 0] + shift)
 
 
@@ -161,10 +161,16 @@ def token_merging(
         wide = (-1, -1, x.shape[-1])
         moved = x[:, ::2].gather(1, gone[..., None].expand(*wide))
         rest = x[:, ::2].gather(1, stay[..., None].expand(*wide))
-        return torch.cat((rest, x[:, 1::2].scatter_add(1, target[..., None].expand(*wide), moved)), 1)
+        return torch.cat(
+            (rest, x[:, 1::2].scatter_add(1, target[..., None].expand(*wide), moved)), 1
+        )
 
     sizes = merge(size[..., None])
-    return merge(tokens * size[..., None]) / sizes, merge(metric * size[..., None]) / sizes, sizes[..., 0]
+    return (
+        merge(tokens * size[..., None]) / sizes,
+        merge(metric * size[..., None]) / sizes,
+        sizes[..., 0],
+    )
 
 
 def merge_to(

@@ -56,4 +56,6 @@ class Config:
     @classmethod
     def full(cls, seed: int = 0) -> "Config":
         """The size of the committed results: about eleven minutes on one core."""
-        return cls(seed, 3, METHODS, BaseTraining(), Tuning(steps=220, batch=64), frozen=0.3, resume=True)
+        return cls(
+            seed, 3, METHODS, BaseTraining(), Tuning(steps=220, batch=64), frozen=0.3, resume=True
+        )

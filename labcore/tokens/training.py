@@ -1,13 +1,14 @@
 """Training: the network that all methods start from, and the fine-tuning that all methods share.
 
 The base network learns digits first (no clutter, the blank patches left out, which is cheap), then
-cluttered canvases. Every method then starts from the same base and sees equally many canvases, drawn
-on the fly, with a budget of its own for each image and a new SNR for each batch.
+cluttered canvases. Every method then starts from the same base and sees equally many canvases,
+drawn on the fly, with a budget of its own for each image and a new SNR for each batch.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labcore.blocks.gather import take_rows
-from labcore.blocks.vit import ViTConfig, VisionTransformer
+from labcore.blocks.vit import Block, VisionTransformer, ViTConfig
 from labcore.runs import Progress, silent
 from labcore.tokens.data import SIZE, Pool
 from labcore.tokens.gates import rate_loss
@@ -23,9 +24,7 @@ from labcore.tokens.masked import masked_block
 from labcore.tokens.merging import MergingViT
 from labcore.tokens.model import SemanticViT
 
-VIT = ViTConfig(
-    image_size=SIZE, patch_size=7, hidden_size=64, depth=4, num_heads=4, num_classes=10
-)
+VIT = ViTConfig(image_size=SIZE, patch_size=7, hidden_size=64, depth=4, num_heads=4, num_classes=10)
 _GATING = ("gates.", "budget_token.")
 
 
@@ -67,13 +66,11 @@ class Tuning:
     score_factor: float = 10.0
 
 
-def class_logits(
-    model: VisionTransformer, tokens: Float[Tensor, "b n d"]
-) -> Float[Tensor, "b c"]:
+def class_logits(model: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c"]:
     """Logits from embedded tokens; the last block computes the class token's row only."""
     for block in model.blocks[:-1]:
         tokens = block(tokens)
-    last = masked_block(model.blocks[-1], tokens, first_only=True)
+    last = masked_block(cast(Block, model.blocks[-1]), tokens, first_only=True)
     return model.head(model.norm(last[:, 0]))
 
 
@@ -117,7 +114,9 @@ def fine_tune(
         with torch.no_grad():
             some = pool.canvases(256, generator).images
             model.coder.fit(model.device(some, 1.0, generator).tokens)
-    schedule = _Optimiser(model, settings.learning_rate, settings.steps, settings.gate_factor, settings.score_factor)
+    schedule = _Optimiser(
+        model, settings.learning_rate, settings.steps, settings.gate_factor, settings.score_factor
+    )
     model.train()
     resting = [p for n, p in model.named_parameters() if _rests(n)]
     low, high = settings.budgets
@@ -148,13 +147,22 @@ def _rests(name: str) -> bool:
 class _Optimiser:
     """AdamW, warm-up and cosine, gradients of gates clipped apart from those of the network."""
 
-    def __init__(self, model: nn.Module, rate: float, steps: int, factor: float = 1.0, score_factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        rate: float,
+        steps: int,
+        factor: float = 1.0,
+        score_factor: float = 1.0,
+    ) -> None:
         named = list(model.named_parameters())
         scores = [p for n, p in named if n.startswith("gates.") and n.endswith(".weight")]
         fast = [p for n, p in named if n.startswith(_GATING) and not n.endswith(".weight")]
         network = [p for n, p in named if not n.startswith(_GATING)]
         self.groups = [
-            (network, rate, 0.05), (scores, rate * score_factor, 0.0), (fast, rate * factor, 0.0)
+            (network, rate, 0.05),
+            (scores, rate * score_factor, 0.0),
+            (fast, rate * factor, 0.0),
         ]
         self.optimiser = torch.optim.AdamW(
             [

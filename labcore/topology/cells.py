@@ -197,7 +197,8 @@ def _blocks(graph: Graph) -> list[nx.Graph]:
 
 
 def _candidates(part: nx.Graph, near: list[list[int]]) -> list[list[int]]:
-    inside, cycles = set(part), {}
+    inside = set(part)
+    cycles: dict[frozenset[tuple[int, int]], list[int]] = {}
     for root in sorted(inside):
         path = {root: [root]}
         line = deque([root])

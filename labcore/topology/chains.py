@@ -15,7 +15,7 @@ Signs matter. Three modes, named for what they do:
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -160,7 +160,7 @@ class ChainComplex(ABC):
         """Euler characteristic, the alternating sum of the sizes."""
         return sum((-1) ** k * size for k, size in enumerate(self.sizes))
 
-    def check(self) -> Self:
+    def check(self) -> "ChainComplex":
         """Verify that ``B_k B_{k+1} = 0`` exactly and that every matrix has its shape.
 
         Raises:

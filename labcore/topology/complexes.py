@@ -7,7 +7,7 @@ all simplices of a rank are one binary search a dropped vertex and no number ove
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
@@ -51,7 +51,7 @@ class SimplicialComplex(ChainComplex):
             self.faces(k)  # says which faces are missing
 
     @classmethod
-    def _trusted(cls, rows: list[np.ndarray], ranks: list[Rank]) -> Self:
+    def _trusted(cls, rows: list[np.ndarray], ranks: list[Rank]) -> "SimplicialComplex":
         """From rows and prefixes that are known to be right."""
         made = cls.__new__(cls)
         ChainComplex.__init__(made)
@@ -59,7 +59,9 @@ class SimplicialComplex(ChainComplex):
         return made
 
     @classmethod
-    def from_facets(cls, facets: Iterable[Sequence[int]], n_nodes: int | None = None) -> Self:
+    def from_facets(
+        cls, facets: Iterable[Sequence[int]], n_nodes: int | None = None
+    ) -> "SimplicialComplex":
         """The complex of some simplices with all their faces.
 
         >>> SimplicialComplex.from_facets([(0, 1, 2), (2, 3)]).sizes
@@ -180,7 +182,7 @@ class SimplicialComplex(ChainComplex):
         return made
 
     @classmethod
-    def from_toponetx(cls, other: Any) -> Self:
+    def from_toponetx(cls, other: Any) -> "SimplicialComplex":
         """From a TopoNetX simplicial complex whose nodes are whole numbers from 0 on."""
         rows = [
             np.array([sorted(s) for s in other.skeleton(k)], dtype=np.int64)

@@ -1,7 +1,7 @@
 """Data sets of the benchmark, all offline: from packages, from one pinned asset, or generated.
 
 Planetoid's text files (``ind.cora.*``) are read where the user has them and says so in
-``LABCORE_DATA``; any torch-geometric data set or graph goes in through :func:`from_torch_geometric`.
+``LABCORE_DATA``; torch-geometric's data sets and graphs go in by :func:`from_torch_geometric`.
 """
 
 import io

@@ -100,5 +100,3 @@ def summary(result: Result) -> Table:
                 }
             )
     return table
-
-

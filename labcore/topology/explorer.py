@@ -22,7 +22,7 @@ LIFTS = (
     "hypergraph/mapper",
 )
 MAX_NODES = 300
-MOST_DRAWN = 4000
+MOST_DRAWN, MOST_CELLS = 4000, 6000
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,29 @@ class View:
     nodes: int
 
     @property
+    def last(self) -> int:
+        """The highest node number."""
+        return self.nodes - 1
+
+    @property
+    def token_names(self) -> list[str]:
+        """What each token of the sequence is."""
+        return [*(f"rank {r}" for r in self.ranks), "itself"]
+
+    def boundary(self, k: int) -> tuple[np.ndarray, dict[str, str]] | None:
+        """A boundary matrix and its labels; None where it is empty or too large to draw."""
+        if k not in self.boundaries:
+            return None
+        labels = {"name": f"B{k}", "rows": f"cell of rank {k - 1}", "columns": f"cell of rank {k}"}
+        return self.boundaries[k], labels
+
+    @property
     def facts(self) -> str:
         """Counts and holes in one line."""
         parts = [f"cells by rank {' / '.join(map(str, self.sizes))}"]
         if self.euler is not None:
-            parts.append(f"Betti numbers {', '.join(map(str, self.betti))}")
+            if self.betti:
+                parts.append(f"Betti numbers {', '.join(map(str, self.betti))}")
             parts.append(f"Euler characteristic {self.euler}")
         left = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in self.dropped.items() if v)
         return "; ".join([*parts, *([f"dropped: {left}"] if left else [])]) + "."
@@ -76,10 +94,8 @@ def small_graph(name: str, *, relabel: int = 0) -> Graph:
     return graph
 
 
-def view_of(
-    graph: Graph, lifting: str, node: int = 0, *, max_dim: int = 3, **options: Any
-) -> View:
-    """Lift a graph and gather what the figures need; tokens of features that name the node's degree.
+def view_of(graph: Graph, lifting: str, node: int = 0, *, max_dim: int = 3, **options: Any) -> View:
+    """Lift a graph and gather what the figures need; tokens of random features.
 
     Raises:
         ValueError: more than 300 nodes, or what the lifting refuses.
@@ -87,6 +103,8 @@ def view_of(
     if graph.n > MAX_NODES or not graph.n:
         raise ValueError(f"the page draws 1 to {MAX_NODES} nodes, the graph has {graph.n}")
     known = parameters("graph", lifting)
+    if node < 0:
+        raise ValueError(f"a node is 0 or more, got {node}")
     given = {"max_dim": max_dim, "max_simplices": 20_000, **options}
     topo = lift(graph, lifting, **{k: v for k, v in given.items() if k in known})
     held = topo.complex
@@ -102,7 +120,7 @@ def view_of(
         cells=_cells(topo, places)[:MOST_DRAWN],
         names=graph.names if held.n == graph.n else (),
         sizes=topo.sizes,
-        betti=held.betti() if chain else (),
+        betti=held.betti() if chain and sum(held.sizes) <= MOST_CELLS else (),
         euler=held.euler() if chain else None,
         tokens=tokens,
         ranks=operators.ranks,
@@ -113,9 +131,7 @@ def view_of(
     )
 
 
-def named_view(
-    name: str, lifting: str, node: int, max_dim: int, relabel: int, basis: str
-) -> View:
+def named_view(name: str, lifting: str, node: int, max_dim: int, relabel: int, basis: str) -> View:
     """:func:`view_of` for a graph by name: plain values in, arrays out."""
     options = {"basis": basis} if lifting == "cell/cycle" else {}
     return view_of(small_graph(name, relabel=relabel), lifting, node, max_dim=max_dim, **options)

@@ -65,5 +65,7 @@ def _listed(held: Any, k: int, x: np.ndarray, method: str) -> Any:
     if method == "set":
         return [x[list(cell)] for cell in cells]
     if len({len(c) for c in cells}) > 1:
-        raise ValueError(f"concat needs cells of one size, rank {k} has several: use another method")
+        raise ValueError(
+            f"concat needs cells of one size, rank {k} has several: use another method"
+        )
     return x[np.array(cells, dtype=np.int64)].reshape(len(cells), -1)

@@ -173,8 +173,7 @@ def matrix_signs(matrix: np.ndarray, *, name: str, rows: str, columns: str) -> g
     return viz.finish(
         fig,
         title=name,
-        alt=f"{dense.shape[0]} x {dense.shape[1]} entries, {count} not zero, the largest "
-        f"{most:g}.",
+        alt=f"{dense.shape[0]} x {dense.shape[1]} entries, {count} not zero, the largest {most:g}.",
         caption="Orange entries are positive, blue ones negative; empty squares are zero.",
         source="matrix_signs",
         params={"name": name},

@@ -122,9 +122,7 @@ def knn(graph: Graph, x: Features, *, k: int = 3, loop: bool = True) -> Hypergra
 
 
 @register_lifting("graph", "hypergraph", "kernel")
-def kernel(
-    graph: Graph, x: Features, *, t: float = 1.0, fraction: float = 0.05
-) -> Hypergraph:
+def kernel(graph: Graph, x: Features, *, t: float = 1.0, fraction: float = 0.05) -> Hypergraph:
     """One hyperedge a node: whom it is close to by heat kernel times feature kernel.
 
     The heat kernel is ``exp(-t L)``, the feature kernel ``exp(-|x_u - x_v|^2 / median)``; each
@@ -146,9 +144,7 @@ def kernel(
 
 
 @register_lifting("graph", "hypergraph", "mapper")
-def mapper(
-    graph: Graph, x: Features, *, resolution: int = 10, gain: float = 0.3
-) -> Hypergraph:
+def mapper(graph: Graph, x: Features, *, resolution: int = 10, gain: float = 0.3) -> Hypergraph:
     """Mapper: cut a lens into overlapping intervals, take connected parts of each preimage.
 
     The lens is the second eigenvector of the Laplacian (the first that is not constant on a

@@ -93,7 +93,7 @@ def tensors(topo: TopoData, model: str, features: str, batch: np.ndarray | None)
         made.batch = {k: _graph_of(held, k, batch) for k in x}
     if model == "mamba":
         made.operators = rank_operators(_Edges(held) if isinstance(held, Graph) else held)
-    made.m = {k: v for k, v in _matrices(topo, model, list(ranks)).items()}
+    made.m = dict(_matrices(topo, model, list(ranks)).items())
     return made
 
 
@@ -113,9 +113,7 @@ def _counts(held: Any, domain: str) -> dict[int, np.ndarray]:
     if domain == "graph":
         columns = [np.ones(held.n), held.degrees()]
     else:
-        columns = [
-            np.asarray(held.membership(k).sum(axis=1)).ravel() for k in range(held.dim + 1)
-        ]
+        columns = [np.asarray(held.membership(k).sum(axis=1)).ravel() for k in range(held.dim + 1)]
     return {0: np.stack(columns, axis=1).astype(np.float32)}
 
 
@@ -190,7 +188,9 @@ def _scaled(matrix: Any) -> sparse.csr_array:
     """Rows divided by their absolute sums; signs stay."""
     total = np.asarray(abs(sparse.csr_array(matrix)).sum(axis=1), dtype=np.float64).ravel()
     inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
-    return sparse.csr_array(sparse.dia_array((inverse[None], [0]), shape=(len(total),) * 2) @ matrix)
+    return sparse.csr_array(
+        sparse.dia_array((inverse[None], [0]), shape=(len(total),) * 2) @ matrix
+    )
 
 
 _rows = _scaled

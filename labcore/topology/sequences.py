@@ -121,11 +121,13 @@ def _operators(
     normalize: str | None,
     form: str,
 ) -> RankOperators:
-    forms, matrices = {}, {}
+    forms: dict[int, str] = {}
+    matrices: Matrices = {}
     for rank in ranks:
         s = memberships[rank].astype(np.float32)
         p = sparse.csr_array(s @ s.T)
-        forms[rank] = form if form != "auto" else ("P" if p.nnz <= 2 * s.nnz * 2 else "S")
+        smaller = "P" if p.nnz <= 2 * s.nnz else "S"
+        forms[rank] = form if form != "auto" else smaller
         scale = np.asarray(p.sum(axis=1)).ravel()
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
         left = inverse if normalize == "row" else np.sqrt(inverse)
@@ -136,8 +138,10 @@ def _operators(
             p = sparse.csr_array(first @ second)
         else:
             first, second = s, sparse.csr_array(s.T)
-        pair = (as_torch(p),) if forms[rank] == "P" else (as_torch(second), as_torch(first))
-        matrices[rank] = pair
+        if forms[rank] == "P":
+            matrices[rank] = (as_torch(p),)
+        else:
+            matrices[rank] = (as_torch(second), as_torch(first))
     return RankOperators(n, ranks, forms, matrices, memberships, normalize)
 
 
@@ -189,7 +193,7 @@ class NodeSequencer:
 
 
 def tokens_reference(complex_: Any, x: np.ndarray) -> np.ndarray:
-    """The tokens by loops over cells, (n, ranks + 1, d): what :meth:`RankOperators.apply` equals."""
+    """The tokens by loops over cells, (n, ranks + 1, d); :meth:`RankOperators.apply` equals it."""
     ranks = [k for k in range(complex_.dim, 0, -1) if complex_.sizes[k]]
     out = np.zeros((complex_.n, len(ranks) + 1, x.shape[1]))
     out[:, -1] = x

@@ -1,7 +1,7 @@
 """Triangulated surfaces with known topology, made by random moves from small triangulations.
 
 Start from the smallest triangulation of a sphere, torus, projective plane or a connected sum of
-them; then insert vertices (1-3 moves) and flip edges (2-2 moves). Every move keeps the surface: each
+them; then insert vertices (1-3 moves) and flip edges (2-2 moves). Every move keeps the surface: an
 edge stays in two triangles, each vertex's neighbourhood a disc, the Euler characteristic fixed.
 The task "which surface?" is that of the MANTRA benchmark (arXiv 2410.02392), made anew here.
 """
@@ -13,9 +13,7 @@ import numpy as np
 from labcore.topology.complexes import SimplicialComplex
 
 SPHERE = ((0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3))
-TORUS = tuple(
-    tuple(sorted(((i, (i + a) % 7, (i + 3) % 7)))) for i in range(7) for a in (1, 2)
-)
+TORUS = tuple(tuple(sorted((i, (i + a) % 7, (i + 3) % 7))) for i in range(7) for a in (1, 2))
 PLANE = (
     (0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 5), (0, 1, 5),
     (1, 2, 4), (2, 3, 5), (1, 3, 4), (2, 4, 5), (1, 3, 5),

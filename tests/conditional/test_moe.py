@@ -276,7 +276,8 @@ def test_soft_mixture_mixes_everything() -> None:
 
 
 def test_the_automatic_choice_looks_at_the_load() -> None:
-    assert choose(torch.tensor([100, 100, 90]), 192, 768) == "batched"
+    assert choose(torch.tensor([10, 9, 8]), 64, 128) == "batched"
+    assert choose(torch.tensor([500, 490, 480]), 192, 768) == "sorted"
     assert choose(torch.tensor([2000, 1, 1, 1]), 192, 768) == "sorted"
     assert choose(torch.zeros(4, dtype=torch.long), 8, 8) == "sorted"
 

@@ -7,9 +7,7 @@ from labcore.blocks.vit import VisionTransformer, ViTConfig
 from labcore.tokens.data import Pool
 from labcore.tokens.model import SemanticViT
 
-TINY = ViTConfig(
-    image_size=28, patch_size=7, hidden_size=16, depth=3, num_heads=2, num_classes=5
-)
+TINY = ViTConfig(image_size=28, patch_size=7, hidden_size=16, depth=3, num_heads=2, num_classes=5)
 
 
 def tiny(seed: int = 0) -> VisionTransformer:

@@ -9,7 +9,9 @@ from labcore.tokens.evaluate import evaluate_curve
 from labcore.tokens.link import LinkBudget, flops, index_bits
 from tests.tokens.conftest import semantic
 
-SMALL = ViTConfig(image_size=224, patch_size=16, hidden_size=384, depth=12, num_heads=6, mlp_ratio=4)
+SMALL = ViTConfig(
+    image_size=224, patch_size=16, hidden_size=384, depth=12, num_heads=6, mlp_ratio=4
+)
 
 
 def test_flops_are_the_formula() -> None:

@@ -249,10 +249,18 @@ def _fixed_sequences(late: float) -> tuple[Tensor, Tensor, int, int]:
     return logits, changed, 3, 2
 
 
+def _late_swap() -> tuple[Tensor, Tensor, int, int]:
+    """Two late tokens change places in an expert's ranking; no earlier token notices."""
+    logits = torch.tensor([[2.0, 0], [1, 0], [0, 1], [0, 3], [0, 2]]).double()
+    changed = logits.clone()
+    changed[3:] = torch.tensor([[0.0, 1.5], [0.0, 3.0]])
+    return logits, changed, 3, 1
+
+
 register(
     "P10.6",
     reference=leaks,
-    cases=(_fixed_sequences(9.0), _fixed_sequences(-1.0), _fixed_sequences(-3.0), _draw_sequences),
+    cases=(_fixed_sequences(9.0), _late_swap(), _fixed_sequences(-3.0), _draw_sequences),
     tolerance=EXACT,
     wrong=(
         Wrong(

@@ -128,17 +128,17 @@ print("budgets", np.round(report.budgets, 3))
 # ## The budget film
 #
 # **Change** the rule and the step. **Watch** which rows change colour at all, and what that does to the
-# tokens on the right. Before you start: with a mean delta of order one and a learning rate of $2 \cdot
-# 10^{-5}$, how far can a budget of the preprint's rule move in one step?
+# tokens on the right. Before you start: with a mean delta of order one and a learning rate of $3 \cdot
+# 10^{-4}$, how far can a budget of the preprint's rule move in one step?
 
 # %% tags=["centrepiece"]
-steps = arrays["vit-s/alast_calibrated/budgets"].shape[0]
+steps = arrays["small/alast_calibrated/budgets"].shape[0]
 
 
 def film(step, rule):
-    start = f"vit-s/{rule}/"
+    start = f"small/{rule}/"
     parts = [arrays[start + name] for name in ("budgets", "trained", "tokens")]
-    return figures.budget_film(*parts, step=step, strategy=rule)
+    return figures.budget_film(*parts, step=step, strategy=rule, model="small")
 
 
 lab.explore(film, step=(1, steps), rule=["alast_calibrated", "alast_coauthor", "alast_paper"])
