@@ -2,7 +2,7 @@
 
 A model gets :class:`Tensors` (features of each rank, named sparse matrices, the graph of each cell)
 and returns the features of each rank; :class:`Network` reads them out. The pipeline knows which
-matrices a model reads, so that only these are made. Equations: GCN arXiv 1609.02907, GIN 1810.00826,
+matrices a model reads, so that only these are made. Sources: GCN arXiv 1609.02907, GIN 1810.00826,
 GAT 1710.10903, HGNN 1809.09401, AllSet 2106.13264, SCN 2006.15038 in spirit (one Laplacian filter a
 rank), SCCNN 2301.11163, CWN 2106.12575, GCCN 2410.06530.
 """

@@ -1,0 +1,138 @@
+"""Claims, figures and live sending on the committed result; a small run from end to end."""
+
+import numpy as np
+import pytest
+
+from labcore import claims, runs, viz
+from labcore.claims.tokens import CLAIMS
+from labcore.tokens import figures
+from labcore.tokens.experiment import load_result, run, summary
+from labcore.tokens.link import LinkBudget
+from labcore.tokens.live import as_canvas, send
+from labcore.tokens.settings import METHODS, Config
+from labcore.tokens.training import BaseTraining, Tuning
+
+BY_ID = {claim.id.removeprefix("tokens-"): claim for claim in CLAIMS}
+
+
+def curve(method: str, accuracy: float, precision: float, rate: float | None = None) -> list[dict]:
+    return [
+        {"method": method, "seed": seed, "budget": b, "rate": b if rate is None else rate,
+         "accuracy": accuracy + 0.001 * seed, "precision": precision, "recall": 0.5, "images": 10}
+        for seed in range(3)
+        for b in (0.1, 0.2, 0.3, 0.5, 0.8)
+    ]  # fmt: skip
+
+
+def made(gate: float, topk: float, sent_precision: float, precision: float, rate=None):
+    rows = curve("gate", gate, precision, rate) + curve("gate_topk", topk, precision)
+    for rival in ("magnitude", "class_attention", "merging", "predictor"):
+        rows += curve(rival, 0.6, 0.3)
+    rows += curve("random", 0.5, 0.17) + curve("gate_fixed_topk", 0.62, 0.3)
+    rows += curve("gate_sent_topk", 0.5, sent_precision)
+    noise = [
+        {"method": m, "channel": "awgn", "budget": 0.2, "snr_db": s, "accuracy": a, "images": 10}
+        for m, pair in (("gate", (topk, topk / 3 if gate < 0.6 else topk - 0.1)),
+                        ("class_attention", (0.6, 0.5)))
+        for s, a in zip((20.0, 0.0), pair, strict=True)
+    ]  # fmt: skip
+    clock = runs.record("tokens", {}, seeds=(0,), command="test")
+    base = [{"digit_share": 0.17, "accuracy": 0.9, "images": 10}]
+    return clock.result(arrays={}, tables={"curves": rows, "noise": noise, "base": base})
+
+
+GOOD, POOR = made(0.7, 0.7, 0.1, 0.7), made(0.4, 0.4, 0.8, 0.2, rate=0.9)
+
+
+@pytest.mark.parametrize("name", sorted(BY_ID))
+def test_verdicts_follow_from_the_numbers(name: str) -> None:
+    assert BY_ID[name].measure(GOOD).verdict == "holds"
+    assert BY_ID[name].measure(POOR).verdict == "does not hold here"
+
+
+def test_half_of_a_claim_holds_in_part() -> None:
+    assert BY_ID["fifth"].measure(made(0.7, 0.605 + 0.0, 0.1, 0.7)).verdict == "holds"
+    assert BY_ID["meaningful"].measure(made(0.7, 0.7, 0.1, 0.4)).verdict == "holds in part"
+
+
+def test_the_committed_claims_show_numbers() -> None:
+    rows = claims.table("tokens")
+    assert {row["id"] for row in rows} == {claim.id for claim in CLAIMS}
+    assert all(any(c.isdigit() for c in row["measured"]) for row in rows)
+
+
+def test_every_figure_of_the_committed_result_is_finished() -> None:
+    result = load_result()
+    arrays, tables = result.arrays, result.tables
+    budgets = result.config["budgets"]
+    drawn = [
+        figures.accuracy_curves(tables["curves"], base=0.85),
+        figures.noise_curves(tables["noise"]),
+        figures.noise_map(tables["noise"]),
+        figures.asked_spent(arrays["spent"], budgets),
+        figures.score_histogram(
+            arrays["scores"][2], arrays["thresholds"][2], arrays["kinds"], budget=0.2
+        ),
+        figures.precision_bars(tables["curves"]),
+        figures.latency_bars(LinkBudget().latency(10), tokens=10),
+        figures.photo_patches(arrays["photo/china"], arrays["attention/china"]),
+    ]
+    for fig in drawn:
+        assert any(c.isdigit() for c in viz.describe(fig))
+        assert viz.caption(fig)
+        assert len(viz.to_csv(fig)) > 30
+    for act in (
+        lambda: figures.accuracy_curves(tables["curves"], methods=("magic",)),
+        lambda: figures.noise_curves(tables["noise"], budgets=(0.123,)),
+        lambda: figures.asked_spent(arrays["spent"], budgets[:2]),
+        lambda: figures.precision_bars(tables["curves"], budget=0.123),
+        lambda: figures.photo_patches(arrays["photo/china"], arrays["attention/china"], share=0.0),
+    ):
+        with pytest.raises(ValueError, match="measured|budgets|share"):
+            act()
+
+
+def test_sending_one_canvas() -> None:
+    picture = load_result().arrays["examples"][0]
+    for method in ("gate", "class_attention", "random"):
+        for channel in ("awgn", "rayleigh", "erasure"):
+            sent = send(picture, 0.2, 0.0, method=method, channel=channel, loss=0.5)
+            assert sent.probabilities.sum() == pytest.approx(1, abs=1e-5)
+            assert sent.channel_uses == 16 * sent.tokens == 16 * sent.keep.sum()
+            assert not (sent.arrived & ~sent.keep).any()
+    again = [send(picture, 0.3, 0.0, draw=d).probabilities for d in (1, 1, 2)]
+    assert np.array_equal(again[0], again[1])
+    assert not np.array_equal(again[0], again[2])
+    assert send(picture, 0.2, None, select="topk").tokens == 10
+    with pytest.raises(ValueError, match="49 x 49"):
+        send(picture[:20], 0.2, None)
+    with pytest.raises(ValueError, match="outside"):
+        send(picture, 1.2, None)
+
+
+def test_a_picture_of_ones_own_becomes_ink_on_paper() -> None:
+    bright = np.full((60, 90, 3), 250, np.uint8)
+    bright[20:40, 40:50] = 10
+    canvas = as_canvas(bright)
+    assert canvas.shape == (49, 49)
+    assert canvas[0, 0] < 10
+    assert canvas[24, 24] > 200
+
+
+@pytest.mark.assets
+def test_a_small_run_from_end_to_end() -> None:
+    config = Config(
+        7, 2, METHODS, BaseTraining(3, 3, 16), Tuning(steps=3, batch=16), test_images=20,
+        budgets=(0.2, 1.0), snrs=(0.0, 10.0), fading_budgets=(0.2,),
+    )  # fmt: skip
+    result = run(config)
+    assert {row["method"] for row in result.tables["curves"]} >= set(METHODS)
+    assert {row["seed"] for row in result.tables["curves"]} == {7, 8}
+    again = run(config)
+    assert result.tables["curves"] == again.tables["curves"] or np.allclose(
+        [r["accuracy"] for r in result.tables["curves"]],
+        [r["accuracy"] for r in again.tables["curves"]],
+    )
+    lines = summary(result)
+    assert lines[0]["method"].startswith("base")
+    assert all(np.isfinite(line["accuracy"]) for line in lines)
