@@ -26,9 +26,7 @@ control = Controls(PARAMETERS)
 
 
 @cached
-def spoken(
-    prompt: str, context: int, tau: float, seed: int
-) -> tuple[tuple[str, ...], Any, str]:
+def spoken(prompt: str, context: int, tau: float, seed: int) -> tuple[tuple[str, ...], Any, str]:
     """Logits and a line from the committed network."""
     arrays = shared(load_result).arrays
     names, logits, line = next_characters(

@@ -194,8 +194,8 @@ def body() -> None:
         the_photographs()
     look_for(
         "Lower α until the answer flips, then raise the noise at a high and at a low α. Compare "
-        "who chooses: random patches carry the answer later than chosen ones. The network is small and "
-        "was fine-tuned for seconds: the curves say honestly where the gate wins and where not."
+        "who chooses: random patches carry the answer later than chosen ones. The network is small "
+        "and was fine-tuned for seconds: the curves say where the gate wins and where not."
     )
     with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
         claims_table(claim_rows("tokens"))

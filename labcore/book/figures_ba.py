@@ -59,8 +59,8 @@ def two_fits_figure(mean: float = 0.0, deviation: float = 2.0, apart: float = 7.
         f"for mean {best_forward[0]:.2f}, deviation {best_forward[1]:.2f}; the reverse one for "
         f"{best_reverse[0]:.2f} and {best_reverse[1]:.2f}.",
         caption="Forward KL pays where p is and q is not, so its best bell covers both humps. "
-        "Reverse KL pays where q is and p is not: once the humps are six apart, its best bell hides "
-        "inside one of them.",
+        "Reverse KL pays where q is and p is not: once the humps are six apart, its best bell "
+        "hides inside one of them.",
         source="two_fits_figure",
         params={"mean": mean, "deviation": deviation, "apart": apart},
         height=460,

@@ -189,9 +189,9 @@ def _bins(result: Result) -> Finding:
 _EARLY: tuple[Claim, ...] = (
     Claim("book-scaling", "Error falls as a power of the data, until another resource runs out",
           f"{BOOK}, chapter 1", "scaling laws, qualitatively", "784-128-10 network on MNIST",
-          "(1) a line through the smaller sizes predicts the errors at 1000 and 3000 pictures within "
-          "15 %; (2) at the largest size the error is more than 15 % above the line; (3) three "
-          "times the steps lower it there", _scaling),
+          "(1) a line through the smaller sizes predicts the errors at 1000 and 3000 pictures "
+          "within 15 %; (2) at the largest size the error is more than 15 % above the line; (3) "
+          "three times the steps lower it there", _scaling),
     Claim("book-stability", "A walk returns to a minimum only below 2(1 + momentum)/curvature",
           f"{BOOK}, section 2.3", "convergence for small enough steps", "the practice landscape",
           "largest stable step found by bisection within 1 % of the formula, for every momentum",

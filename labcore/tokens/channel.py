@@ -1,8 +1,8 @@
 """The channel: complex symbols of power 1, white noise, fading, erasure; and the coder around it.
 
 A token's vector becomes k complex symbols (a linear map to 2k reals), which are scaled to
-mean power 1 over what one image sends. The receiver undoes the channel and maps back. Noise is a constant for
-the gradient, so that the sender learns from what arrives.
+mean power 1 over what one image sends. The receiver undoes the channel and maps back. Noise is
+a constant for the gradient, so that the sender learns from what arrives.
 
 For a complex symbol of power 1 the noise has variance 10^(-SNR/10), half of it in each real part.
 0 dB is a value like any other (as much noise as signal); ``None`` and infinity mean no noise.

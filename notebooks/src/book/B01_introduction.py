@@ -25,7 +25,9 @@ from labcore.book import data
 from labcore.book.experiment import load_result
 
 result = load_result()  # measurements that come with the lab
-live = assets.status("mnist") == "ready"  # cells marked *live* train again, if the pictures are here
+live = (
+    assets.status("mnist") == "ready"
+)  # cells marked *live* train again, if the pictures are here
 print("live cells:", "on" if live else "off; ./lab fetch mnist")
 
 # %% [markdown]
@@ -218,6 +220,7 @@ lab.check("B01.1", shapes)
 #
 # Given sizes and errors, return the exponent of the power law that fits best (a negative number).
 
+
 # %% tags=["exercise:B01.2"]
 def exponent(sizes, errors):
     """Exponent of a power law."""
@@ -247,6 +250,7 @@ lab.check("B01.2", exponent)
 # Three runs: the error `now`, with three times the data, with three times the steps. Return `"data"` or
 # `"steps"`, whichever cuts the error more; `"neither"` if the better one cuts it by less than 5 % of itself.
 
+
 # %% tags=["exercise:B01.3"]
 def bottleneck(now, more_data, more_steps):
     """Name of the missing resource."""
@@ -268,8 +272,12 @@ table = {(r["n"], r["steps"]): [] for r in errors if r["tested"] == 2000}
 for r in errors:
     if r["tested"] == 2000:
         table[r["n"], r["steps"]].append(r["error"])
-now, more_data, more_steps = (np.mean(table[key]) for key in ((10000, 600), (30000, 600), (10000, 1800)))
-print(f"at 10 000 pictures: now {now:.3f}, three times data {more_data:.3f}, steps {more_steps:.3f}")
+now, more_data, more_steps = (
+    np.mean(table[key]) for key in ((10000, 600), (30000, 600), (10000, 1800))
+)
+print(
+    f"at 10 000 pictures: now {now:.3f}, three times data {more_data:.3f}, steps {more_steps:.3f}"
+)
 
 # %% [markdown] tags=["solution-text:B01.3"]
 # At 10 000 pictures it is the steps. From 300 to 1000 pictures, with the steps as they are, the error

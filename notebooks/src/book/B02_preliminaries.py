@@ -189,6 +189,7 @@ lab.explore(
 # For points `x` of shape `(n, 2)` return the values `(n,)` and the gradients `(n, 2)` of the landscape,
 # without a loop.
 
+
 # %% tags=["exercise:B02.1"]
 def value_and_gradient(x):
     """Values and gradients of the landscape."""
@@ -219,6 +220,7 @@ lab.check("B02.1", value_and_gradient)
 # Return all points of a walk with momentum, the start included, shape `(steps + 1, d)`. The velocity
 # is zero at first. From (5, 5) with lr 0.1 and no momentum it must reach (4.4113, 6.2832) in 100 steps.
 
+
 # %% tags=["exercise:B02.2"]
 def descend(gradient, start, lr, momentum, steps):
     """Points of a walk downhill."""
@@ -246,6 +248,7 @@ lab.check("B02.2", descend)
 # ### B02.3 · The largest stable step (10 min, difficulty 2)
 #
 # From the Hessian at a minimum and the momentum, return the step size at the edge of stability.
+
 
 # %% tags=["exercise:B02.3"]
 def largest_step(hessian, momentum):
@@ -296,6 +299,7 @@ lab.check("B02.4", patterns)
 # ### B02.5 · A slope along an arrow (10 min, difficulty 1)
 #
 # Given the gradient at a point and any arrow `u` that is not zero, return the slope in its direction.
+
 
 # %% tags=["exercise:B02.5"]
 def slope_along(gradient, u):

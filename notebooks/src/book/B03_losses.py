@@ -155,7 +155,10 @@ from labcore.blocks.losses import lookup_table
 train_rows, test_rows = (birds.take(i) for i in data.split_rows(len(birds.y), (242, 100), seed=0))
 inputs, default = slice(0, 3), train_rows.x[:, 3].mean()
 model = lookup_table(train_rows.x[:, inputs], train_rows.x[:, 3], default)
-known = {tuple(row): target for row, target in zip(train_rows.x[:, inputs], train_rows.x[:, 3], strict=True)}
+known = {
+    tuple(row): target
+    for row, target in zip(train_rows.x[:, inputs], train_rows.x[:, 3], strict=True)
+}
 said = np.array([known.get(tuple(row), default) for row in test_rows.x[:, inputs]])
 assert np.array_equal(said, model(test_rows.x[:, inputs]))
 for name, rows in (("train", train_rows), ("test", test_rows)):
@@ -193,6 +196,7 @@ print(f"slope of the 0/1 loss is exactly 0 at {flat} of 1000 random points")
 # Return the number that minimises the mean squared error to the values `y`, and the one that minimises
 # the mean absolute error (their count is odd).
 
+
 # %% tags=["exercise:B03.1"]
 def best_constants(y):
     """Minimisers of the squared and of the absolute loss."""
@@ -215,6 +219,7 @@ lab.check("B03.1", best_constants)
 #
 # Return the most likely mean, the most likely variance, and the mean negative log-likelihood there, in
 # nats, with all constants.
+
 
 # %% tags=["exercise:B03.2"]
 def fit_normal(y):
@@ -243,6 +248,7 @@ lab.check("B03.2", fit_normal)
 # Learn pairs `x`, `y` by heart (one number each). Return the mean squared error on them, and on the pairs
 # `new_x`, `new_y`; to unknown inputs say `default`. Some of the new inputs may be known.
 
+
 # %% tags=["exercise:B03.3"]
 def risks_of_memory(x, y, new_x, new_y, default):
     """Risk on the learned pairs and on new ones."""
@@ -270,6 +276,7 @@ lab.check("B03.3", risks_of_memory)
 # $y = Xw + \text{noise}$, the noise normal with deviation `noise`, and each weight normal around 0 with
 # deviation `prior`. Return the most probable weights given the data.
 
+
 # %% tags=["exercise:B03.4"]
 def most_probable_weights(X, y, noise, prior):
     """Maximum a posteriori weights."""
@@ -296,6 +303,7 @@ lab.check("B03.4", most_probable_weights)
 # ### B03.5 · Huber's loss and its slope (10 min, difficulty 2)
 #
 # For an array of errors return Huber's loss and its derivative by the error.
+
 
 # %% tags=["exercise:B03.5"]
 def huber_with_slope(e, delta):

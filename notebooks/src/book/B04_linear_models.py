@@ -218,6 +218,7 @@ for row in result.tables["b04/numbers"]:
 # Write the mean cross-entropy of logits `(n, C)` and classes `(n,)`. It must be right for logits of
 # ±1000 too.
 
+
 # %% tags=["exercise:B04.1"]
 def cross_entropy(logits, y):
     """Mean cross-entropy in nats."""
@@ -247,6 +248,7 @@ lab.check("B04.1", cross_entropy)
 # Softmax regression from zeros with full-batch steps. The gradient of the mean cross-entropy by the
 # logits is $(p - e_y)/n$, with $e_y$ the one-hot row of the class. Return `(W, b)`, shapes `(d, C)`
 # and `(C,)`.
+
 
 # %% tags=["exercise:B04.2"]
 def train(X, y, classes, lr, steps):
@@ -282,6 +284,7 @@ lab.check("B04.2", train)
 # Give the $w$ that minimises $\tfrac1n \lVert y - Xw \rVert^2 + \tfrac12 \lambda \lVert w \rVert^2$.
 # The check also puts your $w$ into the gradient, which must vanish.
 
+
 # %% tags=["exercise:B04.3"]
 def ridge(X, y, lam):
     """Minimiser of the mean squared error plus the penalty."""
@@ -309,6 +312,7 @@ lab.check("B04.3", ridge)
 #
 # Given each prediction's confidence in [0, 1] and whether it was right, compute the expected
 # calibration error with `bins` equal bins. A confidence of exactly 1 belongs to the last bin.
+
 
 # %% tags=["exercise:B04.4"]
 def calibration_error(confidence, right, bins):
@@ -344,6 +348,7 @@ lab.check("B04.4", calibration_error)
 # `p_true` holds the probability that the model gave to the true class of each calibration row. Return
 # the largest γ such that $\{c : p_c \ge \gamma\}$ holds the true class of a *new* row with
 # probability at least $1 - \alpha$; 0 if no calibration score is small enough to serve.
+
 
 # %% tags=["exercise:B04.5"]
 def threshold(p_true, alpha):

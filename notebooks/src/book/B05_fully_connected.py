@@ -25,7 +25,12 @@ from labcore.book.experiment import load_result
 
 result = load_result()  # measurements that come with the lab
 rng = np.random.default_rng(0)
-print("XOR:", dict(zip(map(tuple, b05.XOR_X.astype(int).tolist()), b05.XOR_Y.astype(int).tolist(), strict=True)))
+print(
+    "XOR:",
+    dict(
+        zip(map(tuple, b05.XOR_X.astype(int).tolist()), b05.XOR_Y.astype(int).tolist(), strict=True)
+    ),
+)
 
 # %% [markdown]
 # ## Recap
@@ -200,6 +205,7 @@ for row in result.tables["b05/numbers"]:
 #
 # Return the one layer `(W, b)` that does what two linear layers do: $xW + b = (xW_1 + b_1)W_2 + b_2$.
 
+
 # %% tags=["exercise:B05.1"]
 def collapse(W1, b1, W2, b2):
     """One layer instead of two."""
@@ -224,6 +230,7 @@ lab.check("B05.1", collapse)
 # `gradients` holds the mean gradient of each batch, `(batches, d)`; `sizes` their numbers of rows. Return
 # the gradient of the mean loss over all rows.
 
+
 # %% tags=["exercise:B05.2"]
 def epoch_gradient(gradients, sizes):
     """Gradient over all rows."""
@@ -247,6 +254,7 @@ lab.check("B05.2", epoch_gradient)
 #
 # Count the parameters of a fully-connected network with layer sizes such as `(784, 128, 10)`.
 
+
 # %% tags=["exercise:B05.3"]
 def parameters(sizes):
     """Number of weights and biases."""
@@ -268,6 +276,7 @@ lab.check("B05.3", parameters)
 # ### B05.4 · SwiGLU (10 min, difficulty 2)
 #
 # Write it for rows `x`: the gate from `W`, the values from `V`, then the output matrix. No biases.
+
 
 # %% tags=["exercise:B05.4"]
 def swiglu(x, W, V, out):
@@ -293,6 +302,7 @@ lab.check("B05.4", swiglu)
 # ### B05.5 · The dead (10 min, difficulty 2)
 #
 # Return the indices of the units of $\operatorname{relu}(XW + b)$ that are zero on *every* row of `X`.
+
 
 # %% tags=["exercise:B05.5"]
 def dead_units(X, W, b):

@@ -252,6 +252,7 @@ lab.check("B06.1", vjps)
 # A value of shape `shape` was broadcast to the shape of `v` in the forward pass. Return the adjoint with
 # the value's own shape.
 
+
 # %% tags=["exercise:B06.2"]
 def unbroadcast(v, shape):
     """Adjoint of a value that was broadcast."""
@@ -283,6 +284,7 @@ lab.check("B06.2", unbroadcast)
 #
 # `parents[node]` is the tuple of a node's parents (a parent may appear twice). Return all nodes that
 # `output` depends on, itself first, each after all its consumers. A chain of 1500 nodes must work.
+
 
 # %% tags=["exercise:B06.3"]
 def reverse_order(parents, output):
@@ -325,6 +327,7 @@ lab.check("B06.3", reverse_order)
 # With `Tensor`: $y_0 = x$ (constant), $y_i = \sigma(y_{i-1} W_i)$, loss = mean of the squares of the last
 # $y$. Return the norm of the gradient by each $W_i$, first layer first.
 
+
 # %% tags=["exercise:B06.4"]
 def gradient_norms(weights, x):
     """Norms of the gradients of a sigmoid stack."""
@@ -354,6 +357,7 @@ lab.check("B06.4", gradient_norms)
 # A chain of `layers` equal layers keeps one value each. With a checkpoint every $k$ layers it keeps
 # $\lceil n/k \rceil$ values, and while going back, $k$ more for the block that runs again. Return the $k$
 # with the smallest sum (the smaller one of two equals).
+
 
 # %% tags=["exercise:B06.5"]
 def best_spacing(layers):

@@ -23,7 +23,9 @@ from labcore.book.experiment import load_result
 
 result = load_result()  # measurements that come with the lab
 photo = torch.from_numpy(result.arrays["b07/photo"].copy()).double()  # (y, x), 0 to 255
-print("photograph:", tuple(photo.shape), "grey values from", int(photo.min()), "to", int(photo.max()))
+print(
+    "photograph:", tuple(photo.shape), "grey values from", int(photo.min()), "to", int(photo.max())
+)
 
 # %% [markdown]
 # ## Recap
@@ -191,6 +193,7 @@ for depth in (1, 2, 5, 10):
 # `x` is `(B, C, H, W)`, `w` is `(C', C, k, k)`. Return the convolution with zeros around, a stride and a
 # dilation, without torch's convolutions.
 
+
 # %% tags=["exercise:B07.1"]
 def my_conv2d(x, w, padding, stride, dilation):
     """Two-dimensional convolution."""
@@ -222,6 +225,7 @@ lab.check("B07.1", my_conv2d)
 # For a filter of odd length and a signal of `n` numbers with zeros outside, return the matrix `(n, n)` of
 # the convolution.
 
+
 # %% tags=["exercise:B07.2"]
 def matrix_of(w, n):
     """Toeplitz matrix of a filter."""
@@ -252,6 +256,7 @@ lab.check("B07.2", matrix_of)
 # `layers` lists (kernel, stride) from the first layer on; pooling is a layer too. How many pixels, along
 # one axis, does one output see?
 
+
 # %% tags=["exercise:B07.3"]
 def field_of(layers):
     """Receptive field along one axis."""
@@ -279,6 +284,7 @@ lab.check("B07.3", field_of)
 # Replace a full convolution (side `size`, `channels` in, `outputs` out) by a depthwise one (each channel
 # alone) followed by 1×1. Return the new number of weights over the old one, without biases.
 
+
 # %% tags=["exercise:B07.4"]
 def saving(size, channels, outputs):
     """Share of the weights that is left."""
@@ -303,6 +309,7 @@ lab.check("B07.4", saving)
 #
 # `f` maps images to images of the same size. Return the largest $\lvert f(\text{moved } x) -
 # \text{moved } f(x) \rvert$ for a roll by `shift` columns, leaving out `shift + 1` pixels on every side.
+
 
 # %% tags=["exercise:B07.5"]
 def equivariance_error(f, x, shift):

@@ -148,6 +148,7 @@ lab.explore(
 #
 # Return $\operatorname{KL}(N(m_1, s_1^2) \Vert N(m_2, s_2^2))$ in nats.
 
+
 # %% tags=["exercise:BA.1"]
 def kl(m1, s1, m2, s2):
     """Divergence of two normal laws in nats."""
@@ -170,6 +171,7 @@ lab.check("BA.1", kl)
 #
 # A density `p` is given on the equally spaced points `x`. Return mean and deviation of the normal law
 # $q$ with the smallest $\operatorname{KL}(p \Vert q)$.
+
 
 # %% tags=["exercise:BA.2"]
 def covering_bell(x, p):
@@ -196,6 +198,7 @@ lab.check("BA.2", covering_bell)
 #
 # Given independent values, return their mean and the standard error of that mean.
 
+
 # %% tags=["exercise:BA.3"]
 def mean_with_error(values):
     """Mean and standard error."""
@@ -217,6 +220,7 @@ lab.check("BA.3", mean_with_error)
 # ### BA.4 · How many draws? (10 min, difficulty 2)
 #
 # With `n_now` draws the error is `error_now`. How many draws give an error of at most `wanted`?
+
 
 # %% tags=["exercise:BA.4"]
 def draws_needed(error_now, n_now, wanted):

@@ -161,6 +161,7 @@ for d in (1, 2, 3, 10, 784):
 #
 # Return the bin of a given centre, width and slope at the points `x`. You may use `sigmoid`.
 
+
 # %% tags=["exercise:BB.1"]
 def bump_of(x, centre, width, slope):
     """A bump of height 1."""
@@ -184,6 +185,7 @@ lab.check("BB.1", bump_of)
 #
 # For a function `g` on [lo, hi] and `m` bins return the centres and the heights, two arrays `(m,)`.
 # A height is the mean of `g` over the bin; 100 points a bin are precise enough.
+
 
 # %% tags=["exercise:BB.2"]
 def place_bins(g, m, lo, hi):
@@ -214,6 +216,7 @@ lab.check("BB.2", place_bins)
 #
 # With `bins_now` bins the mean squared error is `error_now`. How many bins are needed for an error of
 # at most `wanted`? Return a whole number, by the law that you measured.
+
 
 # %% tags=["exercise:BB.3"]
 def bins_needed(error_now, bins_now, wanted):
