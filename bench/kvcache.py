@@ -3,10 +3,7 @@
 Peers. `l2_compress` of the authors' code fails on current caches, so its rule is written here from
 its description: after every token, sort the norms of the whole cache and gather it. `kvpress` needs
 transformers before 5.3; its `DecodingPress` with interval 1 is written here too (norms, top-k,
-gather), and races itself when ``LAB_PEERS`` names the Python of an environment that holds it:
-
-    python -m venv peers && peers/bin/pip install kvpress==0.5.5
-    LAB_PEERS=peers/bin/python lab bench kvcache
+gather), and races itself once ``lab bench --setup-peers kvpress`` has given it an environment.
 
 Both sides get the same model, text and positions, and must keep the same pairs before anything is
 timed. Times are CPU seconds, the median over at least 24 tokens, the two sides taking turns.
@@ -32,6 +29,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
+from bench import peers
 from labcore.assets import AssetError, fetch
 from labcore.kvcache import KeyNormCache, compress, load_model, prefill, profile_attention
 from labcore.runs import Progress, silent
@@ -70,7 +68,7 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
         lambda: plain_decoding(model, ids, 1024, steps),
         lambda: profiling(model, ids[:, :1024], 1 if quick else 3),
     ]
-    if os.environ.get("LAB_PEERS"):
+    if peers.is_ready("kvpress"):
         races.append(lambda: kvpress_itself(model, ids, 1024, steps))
     table: list[Row] = []
     with torch.no_grad():
@@ -191,10 +189,10 @@ def run_peer(job: dict[str, Any]) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         task, out = Path(folder) / "job.json", Path(folder) / "out.npz"
         task.write_text(json.dumps(job), encoding="utf-8")
-        command = [os.environ["LAB_PEERS"], str(script), str(task), str(out)]
+        command = [str(peers.python("kvpress")), str(script), str(task), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"the peer in LAB_PEERS failed: {done.stderr.strip()[-500:]}")
+            raise RuntimeError(f"kvpress failed: {done.stderr.strip()[-500:]}")
         with np.load(out) as found:
             return dict(found)
 

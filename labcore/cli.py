@@ -100,25 +100,45 @@ def _claims(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from labcore.runs import terminal
+    from labcore.works import TOPICS
 
     folder = ROOT / "bench"
-    names = [args.topic] if args.topic else sorted(p.stem for p in folder.glob("[a-z]*.py"))
+    sys.path.insert(0, str(ROOT))
+    if args.setup_peers is not None:
+        return _setup_peers(args.setup_peers)
+    names = [args.topic] if args.topic else [t for t in TOPICS if (folder / f"{t}.py").exists()]
     rows: Rows = []
     for name in names:
         if not (folder / f"{name}.py").exists():
             raise ExpectedError(f"no bench for {name!r}: there is none in {folder}")
-        sys.path.insert(0, str(ROOT))
         module = importlib.import_module(f"bench.{name}")
         rows += module.rows(progress=terminal, quick=args.quick)
     print_rows(rows, as_json=args.json)
     return 0
 
 
+def _setup_peers(names: Sequence[str]) -> int:
+    """Install the named peers, ``light`` ones, or all; one that fails does not stop the others."""
+    peers = importlib.import_module("bench.peers")
+    if list(names) == ["light"]:
+        names = [name for name, peer in peers.PEERS.items() if peer.light]
+    failed = 0
+    for name in names or list(peers.PEERS):
+        try:
+            print(f"{name}: {peers.setup(name)}", flush=True)
+        except peers.PeerMissing as error:
+            failed += 1
+            print(f"lab: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def _fetch(args: argparse.Namespace) -> int:
     from labcore import assets
     from labcore.runs import terminal
 
-    names = list(assets.registry()) if args.all else args.names
+    names = args.names
+    if args.all:
+        names = [name for name, asset in assets.registry().items() if asset.accepted]
     if not names:
         raise ExpectedError(f"name an asset, or --all: {', '.join(assets.registry())}")
     for name in names:
@@ -265,6 +285,12 @@ def build_parser() -> argparse.ArgumentParser:
     bench = _add(commands, "bench", "race each method against its peer, in one run", _bench)
     bench.add_argument("topic", nargs="?")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
+    bench.add_argument(
+        "--setup-peers",
+        nargs="*",
+        metavar="PEER",
+        help="install the peers, each in an environment of its own (default all; 'light': CI's)",
+    )
 
     fetch = _add(commands, "fetch", "fetch named models and data sets", _fetch)
     fetch.add_argument("names", nargs="*", metavar="NAME")

@@ -1,13 +1,13 @@
-"""kvpress keeps the same pairs: runs where LAB_PEERS names a Python that holds it."""
+"""kvpress keeps the same pairs: runs once `lab bench --setup-peers kvpress` has installed it."""
 
 import json
-import os
 import subprocess
 
 import numpy as np
 import pytest
 import torch
 
+from bench import peers
 from labcore.kvcache import compress, continuation_nll, profile_attention
 
 pytestmark = pytest.mark.assets
@@ -25,8 +25,8 @@ def ids(real, moby_dick):
 
 @pytest.fixture(scope="module")
 def theirs(real, ids, root, tmp_path_factory):
-    if not os.environ.get("LAB_PEERS"):
-        pytest.skip("set LAB_PEERS to the Python of an environment with kvpress==0.5.5")
+    if not peers.is_ready("kvpress"):
+        pytest.skip("install the peer: ./lab bench --setup-peers kvpress")
     folder = tmp_path_factory.mktemp("peer")
     job = {
         "model": real[0].config._name_or_path,
@@ -38,7 +38,7 @@ def theirs(real, ids, root, tmp_path_factory):
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     script = root / "bench" / "peers" / "kvpress_run.py"
-    command = [os.environ["LAB_PEERS"], script, folder / "job.json", folder / "out.npz"]
+    command = [peers.python("kvpress"), script, folder / "job.json", folder / "out.npz"]
     subprocess.run(command, check=True)
     return np.load(folder / "out.npz")
 
