@@ -44,6 +44,7 @@ class Peer:
 PEERS: dict[str, Peer] = {
     "captum": Peer(("captum==0.9.0",), ("koopman",)),
     "eon": Peer(("EoN==2.0",), ("koopman",)),
+    "gudhi": Peer(("gudhi==3.13.0",), ("topology",), deps=False),
     "kvpress": Peer(("kvpress==0.5.5",), ("kvcache",), light=False),
     "mambapy": Peer(("mambapy==1.2.0",), ("topology", "book"), deps=False),
     "mergekit": Peer(("mergekit==0.1.5",), ("merging",), light=False),
