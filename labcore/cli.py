@@ -12,7 +12,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -229,21 +228,15 @@ def _test(args: argparse.Namespace) -> int:
 
 
 def _notebooks(args: argparse.Namespace) -> int:
-    from labcore.course import commands
+    from labcore.course import command
 
-    start = time.perf_counter()
-    folder = ROOT / "notebooks"
-    if args.action == "build":
-        problems = commands.build_all(folder, check=args.check)
-    elif args.action == "execute":
-        problems = commands.execute_all(folder, names=args.names)
-    else:
-        problems = commands.export_all(folder, Path(args.out or ROOT / "site"), names=args.names)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    if not problems:
-        print(f"notebooks {args.action}: good, {time.perf_counter() - start:.1f} s")
-    return 1 if problems else 0
+    return command.run(args)
+
+
+def _grade(args: argparse.Namespace) -> int:
+    from labcore.course import command
+
+    return command.run_grade(args)
 
 
 # --- parser ------------------------------------------------------------------------------------
@@ -308,11 +301,10 @@ def build_parser() -> argparse.ArgumentParser:
     for with_json in (run, claims, bench, assets, doctor, merge):
         with_json.add_argument("--json", action="store_true")
 
-    notebooks = _add(commands, "notebooks", "build, execute or export the notebooks", _notebooks)
-    notebooks.add_argument("action", choices=("build", "execute", "export"))
-    notebooks.add_argument("names", nargs="*", metavar="ID", help="as P06 (default: all)")
-    notebooks.add_argument("--check", action="store_true", help="fail when a copy is stale")
-    notebooks.add_argument("--out", help="folder of the reading copy (default site)")
+    from labcore.course import command as course
+
+    course.add_arguments(_add(commands, "notebooks", course.ABOUT, _notebooks))
+    course.add_grade_arguments(_add(commands, "grade", course.ABOUT_GRADE, _grade))
     return parser
 
 

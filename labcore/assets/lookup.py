@@ -56,7 +56,7 @@ def _installed(asset: Asset, file: AssetFile) -> Path | None:
     import importlib.metadata
 
     try:
-        package = importlib.metadata.distribution(asset.package)
+        package = importlib.metadata.distribution(file.package or asset.package)
     except importlib.metadata.PackageNotFoundError:
         return None
     if package.version != asset.version:

@@ -35,6 +35,10 @@ def test_the_built_in_registry_is_complete() -> None:
     assert set(known) >= {
         "smollm2-135m",
         "whisper",
+        "whisper-base",
+        "conformer",
+        "gemma3-270m",
+        "beckett",
         "mnist",
         "fashion-mnist",
         "moby-dick",
