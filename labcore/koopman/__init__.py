@@ -22,7 +22,7 @@ _HOMES = {
     "explain_sindy input_flag random",
     "gradients": "edge_gradient integrated_gradients saliency",
     "metrics": "always_f1 auc dilate f1 mann_whitney sign_flip_range sign_flips time_f1",
-    "operator": "KoopmanFit fit_operator node_deviation",
+    "operator": "KoopmanFit fit_operator",
     "relevance": "detect node_relevance time_relevance",
     "series": "largest_rank own_modes read_series",
     "simulate": "Spread flags scramble simulate_si simulate_sir trace_si",

@@ -56,17 +56,17 @@ def from_states(graph: Graph, fit: KoopmanFit, k: int) -> dict[str, Explainer]:
     }
 
 
-def from_gradients(graph: Graph, model: Any, *, steps: int | None = 256) -> dict[str, Explainer]:
-    """The explainers that need the model (a ``DynGCRNN``); the integral only with ``steps``."""
+def from_gradients(graph: Graph, model: Any, *, integrate: bool = True) -> dict[str, Explainer]:
+    """The explainers that need the model (a ``DynGCRNN``); the slow integral on demand."""
     from labcore.koopman import gradients
 
     found: dict[str, Explainer] = {
         "saliency": lambda: gradients.saliency(model, graph.x, graph.A),
         "edge_gradient": lambda: gradients.edge_gradient(model, graph.x, graph.A),
     }
-    if steps is not None:
+    if integrate:
         found["integrated_gradients"] = lambda: gradients.integrated_gradients(
-            model, graph.x, graph.A, steps=steps
+            model, graph.x, graph.A
         )
     return found
 

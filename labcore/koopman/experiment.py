@@ -5,20 +5,17 @@ with every explainer, score them beside the trivial baselines, cut contacts, fli
 chosen on the validation part. Sizes: :mod:`.settings`.
 """
 
-import hashlib
-import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from labcore.assets.store import cache_root
 from labcore.koopman.names import NAMES, TARGETS
 from labcore.koopman.settings import Config
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.parts import Findings, Part, run_experiment
+from labcore.runs import Progress, Result, Table, silent
 
 __all__ = ["Config", "export_weights", "load_result", "run", "summary", "trained"]
 TOPIC = "koopman"
@@ -39,36 +36,22 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     """
     from labcore.koopman.parts import measure
 
-    report = progress or silent
     jobs = [(name, config.seed + i) for name, seeds in config.networks for i in range(seeds)]
     preset = "--full" if config == Config.full(config.seed) else "--quick"
-    seeds = tuple(sorted({seed for _, seed in jobs}))
-    command = f"lab run koopman {preset} --seed {config.seed}"
-    clock = record(TOPIC, config, seeds=seeds, command=command)
-    folder = cache_root() / "unfinished" / f"koopman-{_fingerprint(config)}"
-    arrays: dict[str, np.ndarray] = {}
-    tables: dict[str, Table] = {}
-    for done, (name, seed) in enumerate(jobs):
-        path = folder / f"{name}@{seed}.npz"
-        if config.resume and path.exists():
-            part = Result.load(path)
-        else:
-            part = measure(config, name, seed, _within(report, done, len(jobs), f"{name}@{seed}"))
-            if config.resume:
-                part.save(path)
-        arrays |= part.arrays
-        for table, rows in part.tables.items():
-            tables[table] = tables.get(table, []) + rows
-        spent = {"seconds": part.provenance.seconds, "cpu_seconds": part.provenance.cpu_seconds}
-        tables["parts"] = [*tables.get("parts", []), {"network": name, "seed": seed, **spent}]
-    tables["scores"] = _averages(tables["explained"], arrays, config)
-    result = clock.result(arrays=arrays, tables=tables)
-    shutil.rmtree(folder, ignore_errors=True)
-    report(len(jobs), len(jobs), "done")
-    total = {
-        k: round(sum(row[k] for row in tables["parts"]), 3) for k in ("seconds", "cpu_seconds")
-    }
-    return replace(result, provenance=replace(result.provenance, **total))
+
+    def derive(found: Findings) -> None:
+        found.tables["scores"] = _averages(found.tables["explained"], found.arrays, config)
+
+    return run_experiment(
+        TOPIC,
+        config,
+        [Part(f"{name}@{seed}", 60, partial(measure, config, name, seed)) for name, seed in jobs],
+        seeds=sorted({seed for _, seed in jobs}),
+        command=f"lab run koopman {preset} --seed {config.seed}",
+        resume=config.resume,
+        progress=progress or silent,
+        derive=derive,
+    )
 
 
 def load_result(which: Literal["full", "quick"] = "full") -> Result:
@@ -112,7 +95,7 @@ def trained(network: str) -> Any:
     from labcore.koopman.training import load_weights
 
     config = Config.full()
-    model = DynGCRNN(1, config.hidden, config.layers, readout="mean")
+    model = DynGCRNN(1, config.hidden, config.layers)
     return load_weights(RESULTS / f"weights-{network}.safetensors", model)
 
 
@@ -195,17 +178,3 @@ def _averages(explained: Table, arrays: dict[str, np.ndarray], config: Config) -
                     }
                 )
     return table
-
-
-def _fingerprint(config: Config) -> str:
-    text = json.dumps(asdict(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _within(progress: Progress, before: int, jobs: int, name: str) -> Progress:
-    """A job's own progress as a share of the whole, in hundredths."""
-
-    def report(done: int, total: int, label: str) -> None:
-        progress(100 * before + 100 * done // max(total, 1), 100 * jobs, f"{name}: {label}")
-
-    return report

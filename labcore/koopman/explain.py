@@ -78,7 +78,7 @@ def explain_dmd(
         time_relevance(shown),
         nodes,
         pair_relevance(nodes, edge_list(A)),
-        {**meta, "signal": signal.real if part == "real" else np.abs(signal)},
+        {**meta, "signal": shown},
     )
 
 

@@ -167,6 +167,7 @@ def view(result: Result, network: str, number: int, setting: Setting | None = No
     found = explanation(result, graph, network, number, how)
     edges = edge_list(graph.A)
     silent = np.isnan(found.times).any()
+    signal = np.asarray(found.meta.get("signal", found.times))
     weights = explain.explain_sindy(graph.states, graph.A, k=how.k, degree=how.degree).edges
     return View(
         network=network,
@@ -174,7 +175,7 @@ def view(result: Result, network: str, number: int, setting: Setting | None = No
         setting=how,
         contacts=np.argwhere(np.triu(graph.A)),
         infected_at=graph.infected_at,
-        signal=np.asarray(found.meta.get("signal", found.times), dtype=float),
+        signal=np.abs(signal) if np.iscomplexobj(signal) else signal,
         times=found.times,
         detected=np.zeros(len(graph.A), bool) if silent else detect(found.times, how.threshold),
         true_times=graph.truth.times > 0,

@@ -126,16 +126,3 @@ def _embedding(rows: np.ndarray, k: int, embedding: str) -> tuple[np.ndarray, np
     components = vectors[:, np.argsort(values)[::-1][:k]]
     top = np.abs(components).argmax(axis=0)
     return mean, components * np.sign(components[top, np.arange(k)])
-
-
-def node_deviation(
-    final: Float[np.ndarray, "n f"], fit: KoopmanFit, part: Literal["real", "abs"] = "real"
-) -> Float[np.ndarray, " n"]:
-    """Node relevance of the article: |p - mean p| of the last states along mode 0.
-
-    ``part="abs"`` takes the modulus of the complex deviation, which no phase can change; the
-    deviation of the moduli is another, much weaker score.
-    """
-    p = fit.coordinate(final)
-    value = p.real if part == "real" else p
-    return np.abs(value - value.mean())

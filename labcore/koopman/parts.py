@@ -18,22 +18,20 @@ from labcore.koopman.settings import Config
 from labcore.koopman.stgnn import DynGCRNN
 from labcore.koopman.training import curve_accuracy, fit, states_of
 from labcore.koopman.truth import edge_list, transmission_truth
-from labcore.runs import Progress, Result, Table, record
+from labcore.parts import Findings
+from labcore.runs import Progress, Table
 from labcore.runtime import limit_threads
 
-Findings = tuple[dict[str, np.ndarray], dict[str, Table]]
 
-
-def measure(config: Config, network: str, seed: int, progress: Progress) -> Result:
+def measure(config: Config, network: str, seed: int, progress: Progress) -> Findings:
     """Everything for one network and seed."""
     limit_threads(1)
-    clock = record("koopman", config, seeds=(seed,), command="")
     epochs = config.training.epochs
     total = 2 * epochs + config.explained
     progress(0, total, "data")
     dataset = dissemination_dataset(network, config.graphs, recipe=config.recipe, seed=seed)
     torch.manual_seed(seed)
-    model = DynGCRNN(1, config.hidden, config.layers, readout="mean")
+    model = DynGCRNN(1, config.hidden, config.layers)
     history = fit(
         model, dataset, config.training, seed=seed,
         report=lambda done, _, label: progress(2 * done, total, label),
@@ -65,7 +63,7 @@ def measure(config: Config, network: str, seed: int, progress: Progress) -> Resu
     tables["explained"] = [{**where, "graphs": len(graphs)}]
     if first:
         tables["shown"] = [{**where, "index": int(i)} for i in indices[: config.shown]]
-    return clock.result(arrays=arrays, tables=tables)
+    return Findings(arrays, tables)
 
 
 def explained_graphs(
@@ -91,14 +89,15 @@ def _scores(
     operator: KoopmanFit,
     graphs: list[Graph],
     progress: Progress,
-) -> Findings:
+) -> tuple[dict[str, np.ndarray], dict[str, Table]]:
     rng = np.random.default_rng([seed, 7])
     values = {t: np.full((len(NAMES), len(graphs)), np.nan, np.float32) for t in TARGETS}
     drops = np.full((len(NAMES), len(graphs), len(config.cuts)), np.nan, np.float32)
     gaps = []
     for g, graph in enumerate(graphs):
-        steps = config.gradient_steps if g < config.gradient_graphs else None
-        for name, found in _explanations(config, model, operator, graph, steps, rng).items():
+        for name, found in _explanations(
+            config, model, operator, graph, rng, integrate=g < config.gradient_graphs
+        ).items():
             i = NAMES.index(name)
             here = evaluate.scores(found, graph, window=config.window, threshold=config.threshold)
             for target, value in here.items():
@@ -114,7 +113,7 @@ def _scores(
     tables = {
         "deletion": _deletion_rows(where, drops, config.cuts),
         "flips": _flip_rows(config, where, graphs, rng),
-        "completeness": [{**where, "graphs": len(gaps), "worst_gap": max(gaps, default=0.0)}],
+        "completeness": [{**where, "graphs": len(gaps), "worst_gap": float(max(gaps))}],
     }
     return {**values, "deletion": drops}, tables
 
@@ -124,14 +123,15 @@ def _explanations(
     model: DynGCRNN,
     operator: KoopmanFit,
     graph: Graph,
-    steps: int | None,
     rng: np.random.Generator,
+    *,
+    integrate: bool,
 ) -> dict[str, Explanation]:
     with warnings.catch_warnings():  # an incomplete integral is kept in a table instead
         warnings.simplefilter("ignore", UserWarning)
         makers = {
             **evaluate.from_states(graph, operator, config.k),
-            **evaluate.from_gradients(graph, model, steps=steps),
+            **evaluate.from_gradients(graph, model, integrate=integrate),
             **evaluate.from_input(graph, rng),
         }
         found = {name: make() for name, make in makers.items()}
@@ -168,6 +168,8 @@ def _flip_rows(
                     Z, edges, both, degree=degree, aggregate=aggregate, flips=config.flips, rng=rng
                 )  # fmt: skip
                 ranges.append(float(np.ptp(scores)))
+            if not ranges:
+                continue
             row = {"degree": degree, "aggregate": aggregate, "graphs": len(ranges)}
             spread = {"range": float(np.mean(ranges)), "sd": float(np.std(ranges))}
             rows.append({**where, **row, **spread, "worst": max(ranges)})
@@ -198,7 +200,7 @@ def _kept(
         if network == SYNTHETIC:
             arrays[f"{place}/contacts"] = np.argwhere(np.triu(graph.A)).astype(np.int16)
             arrays[f"{place}/counts"] = graph.A[tuple(np.argwhere(np.triu(graph.A)).T)]
-        makers = evaluate.from_gradients(graph, model, steps=config.gradient_steps)
+        makers = evaluate.from_gradients(graph, model)
         for name, make in makers.items():
             found = make()
             for part in ("times", "nodes", "edges"):

@@ -78,7 +78,8 @@ def node_relevance(
     """How far each node stands out.
 
     ``"deviation"`` (the article): |p(n) - mean p| of the last states along a mode; with
-    ``part="abs"`` the modulus of the complex deviation. ``"norm"``: length of the last state in all
+    ``part="abs"`` the modulus of this complex deviation, which no phase can change (the deviation
+    of the moduli is another and much weaker score). ``"norm"``: length of the last state in all
     embedded axes. ``"max_step"``: the largest step that the node makes along the mode.
 
     Raises:

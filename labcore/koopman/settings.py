@@ -34,7 +34,6 @@ class Config:
         k: Axes of the embedding.
         explained: At most so many validation graphs of class 1 are explained.
         gradient_graphs: Of these, at most so many also by integrated gradients.
-        gradient_steps: Steps of integrated gradients.
         window: Steps of the dilation of true times.
         threshold: Share of the maximum that a detected step exceeds.
         cuts: Steps whose contacts the deletion test removes.
@@ -55,7 +54,6 @@ class Config:
     k: int
     explained: int
     gradient_graphs: int
-    gradient_steps: int
     window: int
     threshold: float
     cuts: tuple[int, ...]
@@ -79,7 +77,6 @@ class Config:
             k=16,
             explained=30,
             gradient_graphs=5,
-            gradient_steps=256,
             window=6,
             threshold=0.4,
             cuts=(2, 5, 10, 20),
@@ -107,8 +104,7 @@ class Config:
             training=Training(epochs=16),
             k=16,
             explained=30,
-            gradient_graphs=15,
-            gradient_steps=256,
+            gradient_graphs=30,
             window=6,
             threshold=0.4,
             cuts=(1, 2, 5, 10, 15, 20, 30),

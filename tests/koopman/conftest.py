@@ -19,7 +19,7 @@ SMALL = Recipe(nodes=20, steps=20, contacts=100, p=0.7, least=0.3)
 def tiny_config() -> Config:
     return replace(
         Config.quick(), networks=(("synthetic", 1),), graphs=20, recipe=SMALL, hidden=4,
-        training=Training(epochs=2), k=6, explained=3, gradient_graphs=1, gradient_steps=16,
+        training=Training(epochs=2), k=6, explained=3, gradient_graphs=1,
         cuts=(2, 5, 10), flips=3, flip_graphs=2, shown=2, pooled=8,
     )  # fmt: skip
 
@@ -37,7 +37,7 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="package")
 def model(dataset: Dataset) -> DynGCRNN:
     torch.manual_seed(0)
-    network = DynGCRNN(1, 4, 2, readout="mean")
+    network = DynGCRNN(1, 4, 2)
     fit(network, dataset, Training(epochs=3, batch=8))
     return network
 

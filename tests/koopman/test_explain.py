@@ -19,7 +19,7 @@ from labcore.koopman.metrics import (
     sign_flip_range,
     time_f1,
 )
-from labcore.koopman.operator import fit_operator, node_deviation
+from labcore.koopman.operator import fit_operator
 from labcore.koopman.relevance import detect, node_relevance, time_relevance
 from labcore.koopman.stgnn import DynGCRNN
 from labcore.koopman.training import states_of
@@ -98,7 +98,7 @@ def test_phases_move_the_real_part_but_not_the_modulus() -> None:
     fit = fit_operator(states, 3, 1e-6)
     assert abs(fit.eigs[0].imag) > 0.1
     p = fit.coordinate(states[:, -1])
-    assert np.allclose(node_deviation(states[:, -1], fit, "abs"), np.abs(p - p.mean()))
+    assert np.allclose(node_relevance(states, fit, part="abs"), np.abs(p - p.mean()))
     turned = np.exp(0.7j) * p
     assert np.allclose(np.abs(turned - turned.mean()), np.abs(p - p.mean()))
     assert not np.allclose(np.abs((turned - turned.mean()).real), np.abs((p - p.mean()).real))
@@ -176,15 +176,29 @@ def test_saliency_is_the_slope_of_the_logit(graph: Graph, model: DynGCRNN) -> No
     assert found.times[t] == pytest.approx(np.abs(gradient[t]).sum(), rel=1e-5)
 
 
+def test_integrated_gradients_equal_captum_on_one_grid(graph: Graph, model: DynGCRNN) -> None:
+    captum = pytest.importorskip("captum.attr", reason="the peer captum is not installed")
+    x, A = gradients._tensors(graph.x, graph.A)
+    theirs = captum.IntegratedGradients(lambda given, contacts: model(given, contacts)[0])
+    parts = theirs.attribute(
+        x, additional_forward_args=(A,), n_steps=20, method="riemann_middle", internal_batch_size=1
+    )[0, ..., 0]
+    ours = gradients.integrated_gradients(model, graph.x, graph.A, steps=20, rounds=1)
+    np.testing.assert_allclose(ours.times, parts.sum(dim=1).abs().numpy(), atol=1e-5)
+    np.testing.assert_allclose(ours.nodes, parts.sum(dim=0).abs().numpy(), atol=1e-5)
+
+
 def test_integrated_gradients_sum_to_the_change_or_warn(graph: Graph, model: DynGCRNN) -> None:
-    found = gradients.integrated_gradients(model, graph.x, graph.A, steps=128)
+    found = gradients.integrated_gradients(model, graph.x, graph.A)
     assert found.meta["gap"] < 0.05
     never = graph.x.max(axis=0) == 0
     assert (found.nodes[never] == 0).all()
-    sharp = DynGCRNN(1, 4, 2, readout="mean")
+    sharp = DynGCRNN(1, 4, 2)
     sharp.load_state_dict({k: 6 * v for k, v in model.state_dict().items()})
-    with pytest.warns(UserWarning, match="take more"):
-        gradients.integrated_gradients(sharp, graph.x, graph.A, steps=1)
+    with pytest.warns(UserWarning, match="take more rounds"):
+        coarse = gradients.integrated_gradients(sharp, graph.x, graph.A, steps=1, rounds=1)
+    fine = gradients.integrated_gradients(sharp, graph.x, graph.A, steps=1, rounds=16)
+    assert fine.meta["gap"] < 0.05 < coarse.meta["gap"]
     with pytest.raises(ValueError, match="steps=0"):
         gradients.integrated_gradients(model, graph.x, graph.A, steps=0)
 

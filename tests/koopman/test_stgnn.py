@@ -70,7 +70,7 @@ def test_the_gru_cell_follows_its_equations() -> None:
 def test_sparse_equals_dense_nodes_may_be_permuted_and_padded(cell: str) -> None:
     x, A = graphs()
     torch.manual_seed(0)
-    model = DynGCRNN(1, 4, 2, cell=cell, readout="mean")
+    model = DynGCRNN(1, 4, 2, cell=cell)
     logits, states = model(x, A)
     model.backend = "sparse"
     for given in (A, SparseSteps.of(A)):
@@ -112,7 +112,7 @@ def test_bad_input_is_refused() -> None:
 
 def test_a_network_learns_what_the_count_curve_does_not_say(dataset: Dataset) -> None:
     torch.manual_seed(0)
-    model = DynGCRNN(1, 8, 1, readout="mean")
+    model = DynGCRNN(1, 8, 1)
     history = fit(model, dataset, Training(epochs=12, batch=8, rate=0.02), seed=0)
     assert history.loss[-1] < 0.6 * history.loss[0]
     right = (predict(model, dataset, dataset.train) > 0) == dataset.y[dataset.train]

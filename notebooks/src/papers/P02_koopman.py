@@ -146,7 +146,7 @@ from labcore.koopman import DynGCRNN, Training, fit
 from labcore.koopman.training import curve_accuracy
 
 torch.manual_seed(0)
-small = DynGCRNN(1, 12, 1, readout="mean")
+small = DynGCRNN(1, 12, 1)
 history = fit(small, data, Training(epochs=12, batch=16))
 print("validation accuracy:", np.round(history.accuracy, 2))
 print(f"from the infected-count curve alone: {curve_accuracy(data):.2f}")
