@@ -126,13 +126,12 @@ _BOOK = "Scardapane, Alice's Adventures in a differentiable wonderland, arXiv 24
 
 
 def _chapter(number: str, title: str, question: str, *requires: str) -> Work:
-    return Work(
-        f"B{number}", "book", title, f"{_BOOK}, chapter {number}", "Book", question, requires
-    )
+    where = f"chapter {int(number)}" if number.isdigit() else f"appendix {number}"
+    return Work(f"B{number}", "book", title, f"{_BOOK}, {where}", "Book", question, requires)
 
 
 _CHAPTERS = (
-    _chapter("01", "A map of the land", "What do images, texts and graphs look like as tensors?"),
+    _chapter("01", "A map of the land", "What do data look like, and what do more of them buy?"),
     _chapter("02", "Walking downhill", "When does gradient descent arrive?", "B01"),
     _chapter("03", "Datasets and losses", "What does a loss ask for?", "B02"),
     _chapter("04", "Linear models", "How far do straight lines go?", "B03"),
