@@ -124,7 +124,8 @@ def setup(name: str) -> str:
         return "here already"
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=False)
-    (packages(name) / "lab.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    layer = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (packages(name) / "lab.pth").write_text(layer)
     command = [str(_interpreter(folder)), "-m", "pip", "install", "--quiet"]
     command += ["--disable-pip-version-check", *(() if peer.deps else ("--no-deps",))]
     limit = [f"torch=={version('torch').partition('+')[0]}"]

@@ -121,9 +121,10 @@ def export_all(
     names: Sequence[str] = (),
     timeout: float = 300,
     repository: str = "",
+    self_contained: bool = False,
     report: Report = print,
 ) -> list[str]:
-    """Write the reading copy of the solution notebooks into ``out``."""
+    """Write the reading copy of the solution notebooks into ``out``; see :func:`.export`."""
     paths = [copy_of(root, source, "solution") for source in sources(root, names)]
     missing = [
         f"{path} is missing: run 'lab notebooks build'" for path in paths if not path.exists()
@@ -132,11 +133,16 @@ def export_all(
         return missing
     try:
         exporting.export(
-            paths, out, timeout=timeout, repository=repository, on_page=lambda p: report(str(p))
+            paths,
+            out,
+            timeout=timeout,
+            repository=repository,
+            self_contained=self_contained,
+            on_page=lambda p: report(str(p)),
         )
     except (executing.NotebookError, pages.PageError) as error:
         return [str(error)]
-    return []
+    return pages.broken_links(out)
 
 
 def _shared_ids(root: Path) -> Iterator[str]:

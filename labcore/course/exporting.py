@@ -52,6 +52,7 @@ def export(
     *,
     timeout: float = 300,
     repository: str = "",
+    self_contained: bool = False,
     on_page: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Execute solution notebooks and write them as a site.
@@ -62,6 +63,7 @@ def export(
         timeout: Seconds per cell.
         repository: Public address, such as ``https://github.com/owner/name``, for links to the
             source and to Colab; without it there are none.
+        self_contained: Put style and scripts into every page (5 MB each), to send one page alone.
         on_page: Called with each page when it is written.
 
     Returns:
@@ -78,7 +80,8 @@ def export(
     for entry in entries:
         run = executing.execute(entry.path, timeout=timeout, static=True)
         target = out / entry.address
-        write_text(target, _page(entry, entries, run, repository))
+        text = _page(entry, entries, run, repository)
+        write_text(target, pages.inlined(text, out / "assets") if self_contained else text)
         written.append(target)
         if on_page:
             on_page(target)

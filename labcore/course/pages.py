@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from labcore.course.anatomy import NOTEBOOK_ID
@@ -38,6 +39,36 @@ def page(title: str, body: str, *, home: str, scripts: Iterable[str] = ()) -> st
         f'</head><body><header><a href="{home}index.html">All notebooks</a></header>'
         f"<main>{body}</main>{loaded}</body></html>\n"
     )
+
+
+def inlined(text: str, assets: Path) -> str:
+    """A page with the style sheet and scripts of the ``assets`` folder written into it."""
+
+    def content(found: re.Match[str]) -> str:
+        inside = (assets / found["name"]).read_text(encoding="utf-8")
+        if found["name"].endswith(".css"):
+            return f"<style>{inside}</style>"
+        inside = inside.replace("</script", "<\\/script")
+        return f"<script>{inside}</script>"
+
+    sheet = r'<link rel="stylesheet" href="[./]*assets/(?P<name>[\w.]+)">'
+    script = r'<script src="[./]*assets/(?P<name>[\w.]+)"></script>'
+    return re.sub(script, content, re.sub(sheet, content, text))
+
+
+def broken_links(folder: Path) -> list[str]:
+    """The links of a site that lead to no file or no place of it, one line each."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.html"))}
+    problems = []
+    for path, text in texts.items():
+        for target in dict.fromkeys(re.findall(r'<(?:a|link)\b[^>]*? href="([^"#:]*)"', text)):
+            if target and not (path.parent / target).exists():
+                problems.append(f"{path}: a link leads to {target}, which is not there")
+        places = set(re.findall(r' id="([^"]+)"', text))
+        for place in dict.fromkeys(re.findall(r' href="#([^"]+)"', text)):
+            if place not in places:
+                problems.append(f"{path}: a link leads to #{place}, which is not on the page")
+    return problems
 
 
 def render(notebook: Any, outputs: Mapping[str, list[Any]], addresses: Mapping[str, str]) -> str:
