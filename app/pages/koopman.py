@@ -41,6 +41,7 @@ from labcore.koopman.explorer import (
 )
 from labcore.koopman.names import TARGETS
 from labcore.koopman.series import OwnModes, own_modes, read_series
+from labcore.koopman.settings import ALPHA
 from labcore.runs import Result
 from labcore.uploads import UploadError
 
@@ -57,7 +58,7 @@ PARAMETERS: Table = {
     "c": Range(0.4, 0.05, 1.0, 0.05, "share of the maximum that a relevant step exceeds"),
     "w": Range(6, 1, 20, about="steps of a window"),
     "k": Range(16, 2, 32, about="axes of the embedding"),
-    "alpha": Choice(1.0, (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), "ridge penalty of the operator"),
+    "alpha": Choice(ALPHA, (1e-4, ALPHA, 1.0, 100.0), "ridge penalty of the operator"),
     "view": Choice("scores", VIEWS, "what to look at below the graph"),
     "score": Choice("node_auc", tuple(TARGETS), "score over all graphs"),
     "degree": Choice(2, (2, 3), "degree of the SINDy library"),

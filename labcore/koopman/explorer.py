@@ -18,6 +18,7 @@ from labcore.koopman.explain import Explanation
 from labcore.koopman.metrics import auc
 from labcore.koopman.operator import KoopmanFit, fit_operator
 from labcore.koopman.relevance import detect
+from labcore.koopman.settings import ALPHA
 from labcore.koopman.sindy import edge_sindy
 from labcore.koopman.truth import edge_list, transmission_truth
 from labcore.runs import Result
@@ -40,7 +41,7 @@ class Setting:
     threshold: float = 0.4
     window: int = 6
     k: int = 16
-    alpha: float = 1.0
+    alpha: float = ALPHA
     degree: int = 2
 
 
@@ -119,7 +120,9 @@ def _rebuilt(result: Result, place: str, steps: int, n: int) -> UInt8[np.ndarray
     return A
 
 
-def graph_operator(result: Result, network: str, *, k: int = 16, alpha: float = 1.0) -> KoopmanFit:
+def graph_operator(
+    result: Result, network: str, *, k: int = 16, alpha: float = ALPHA
+) -> KoopmanFit:
     """The operator of graph states, fitted on the training graphs that the result keeps."""
     pooled = result.arrays[f"{network}/pooled"].astype(np.float64)
     return fit_operator(pooled, k, alpha)
@@ -258,7 +261,7 @@ class Spectrum:
     skill: float
 
 
-def spectrum(result: Result, network: str, *, k: int = 16, alpha: float = 1.0) -> Spectrum:
+def spectrum(result: Result, network: str, *, k: int = 16, alpha: float = ALPHA) -> Spectrum:
     """The operator of a network's graph states, its eigenvalues and their energies."""
     pooled = result.arrays[f"{network}/pooled"].astype(np.float64)
     fit = fit_operator(pooled, k, alpha)

@@ -37,7 +37,7 @@ def measure(config: Config, network: str, seed: int, progress: Progress) -> Find
         report=lambda done, _, label: progress(2 * done, total, label),
     )  # fmt: skip
     pooled = states_of(model, dataset, dataset.train).astype(np.float64).mean(axis=2)
-    operator = fit_operator(pooled, config.k)
+    operator = fit_operator(pooled, config.k, config.alpha)
     graphs, indices = explained_graphs(config, model, dataset)
     scored, tables = _scores(config, network, seed, model, operator, graphs, progress)
     arrays = {f"{network}@{seed}/{name}": value for name, value in scored.items()}

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from labcore.koopman.data import Recipe
 
+# Graph states are means over nodes; the readout takes ten times that, where the penalty is 1.
+ALPHA = 0.01
+
 
 @dataclass(frozen=True)
 class Training:
@@ -32,6 +35,7 @@ class Config:
         layers: Layers of the network.
         training: How it is trained.
         k: Axes of the embedding.
+        alpha: Ridge penalty of the operator of graph states.
         explained: At most so many validation graphs of class 1 are explained.
         gradient_graphs: Of these, at most so many also by integrated gradients.
         window: Steps of the dilation of true times.
@@ -52,6 +56,7 @@ class Config:
     layers: int
     training: Training
     k: int
+    alpha: float
     explained: int
     gradient_graphs: int
     window: int
@@ -75,6 +80,7 @@ class Config:
             layers=2,
             training=Training(epochs=10),
             k=16,
+            alpha=ALPHA,
             explained=30,
             gradient_graphs=5,
             window=6,
@@ -103,6 +109,7 @@ class Config:
             layers=2,
             training=Training(epochs=16),
             k=16,
+            alpha=ALPHA,
             explained=30,
             gradient_graphs=30,
             window=6,

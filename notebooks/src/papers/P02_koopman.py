@@ -178,7 +178,7 @@ print(f"one-step R2 {r2:.3f}; skill against 'nothing changes' {fitted.one_step_s
 
 # %%
 spectrum = explorer.spectrum(result, network)
-lab.show(figures.eigenvalue_plane(spectrum, network=network, alpha=1.0, k=16))
+lab.show(figures.eigenvalue_plane(spectrum, network=network, alpha=0.01, k=16))
 
 # %% [markdown]
 # **Left or right?** Let $K$ itself make the next state. The left coordinate of $Kz$ is exactly $\lambda$ times that
