@@ -49,7 +49,7 @@ PEERS: dict[str, Peer] = {
     "mambapy": Peer(("mambapy==1.2.0",), ("topology", "book"), deps=False),
     "mergekit": Peer(("mergekit==0.1.5",), ("merging",), light=False),
     "micrograd": Peer(("micrograd==0.1.0",), ("book",)),
-    "nbgrader": Peer(("nbgrader==0.9.6",), ("course",), light=False),
+    "nbgrader": Peer(("nbgrader==0.9.6",), ("course",)),
     "peft": Peer(("peft==0.21.2",), ("finetuning",), deps=False),
     "pydmd": Peer(("pydmd==2025.8.1",), ("koopman",)),
     "pysindy": Peer(("pysindy==2.1.0",), ("koopman",)),
