@@ -218,6 +218,14 @@ def _app(args: argparse.Namespace) -> int:
     os.execv(sys.executable, command)  # one process: Ctrl-C and kill reach the server itself
 
 
+def _serve(args: argparse.Namespace) -> int:
+    from labcore.serving import Fleet, serve
+
+    port = free_port(args.port, exact=True)
+    fleet = Fleet(args.address, port, args.replicas, args.proxy, args.threads)
+    return serve(fleet)
+
+
 def _merge(args: argparse.Namespace) -> int:
     from labcore.merging import command
 
@@ -267,6 +275,13 @@ def build_parser() -> argparse.ArgumentParser:
     app = _add(commands, "app", "serve the app on this machine", _app)
     app.add_argument("--port", type=int, help="exactly this port (default: 8501 or the next free)")
     app.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1)")
+
+    serve = _add(commands, "serve", "serve a class: replicas behind a sticky proxy", _serve)
+    serve.add_argument("--replicas", type=int, default=2, help="servers (default 2: one a core)")
+    serve.add_argument("--port", type=int, default=8501, help="public port; replicas come after it")
+    serve.add_argument("--address", default="127.0.0.1", help="where the proxy listens")
+    serve.add_argument("--proxy", choices=("haproxy", "nginx", "none"), default="haproxy")
+    serve.add_argument("--threads", type=int, default=1, help="BLAS threads of a replica")
 
     test = _add(commands, "test", "run the tests", _test)
     test.add_argument("rest", nargs=argparse.REMAINDER, help="passed to pytest")
@@ -319,8 +334,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _expected_errors() -> tuple[type[Exception], ...]:
     from labcore.assets import AssetError
     from labcore.runs import Cancelled, ResultError
+    from labcore.serving import ServeError
 
-    return (ExpectedError, AssetError, ResultError, Cancelled, ValueError, OSError)
+    return (ExpectedError, AssetError, ResultError, ServeError, Cancelled, ValueError, OSError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
