@@ -5,7 +5,8 @@ MLP follow; the class token's last state is the feature. Parameter names are tim
 (``blocks.0.attn.qkv.weight``), so its checkpoints of the same size load.
 
 Every step is a method of its own: :meth:`VisionTransformer.embed`, one :class:`Block` at a time,
-:func:`gather_tokens` between two blocks, :meth:`Block.attention` where weights are wanted.
+:func:`labcore.blocks.gather.take_rows` between two blocks, :meth:`Block.attention` where weights
+are wanted.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -186,22 +187,3 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
         """Logits, or features when there is no head."""
         return self.head(self.features(images))
-
-
-def class_attention(weights: Float[Tensor, "b h n n"]) -> Float[Tensor, "b p"]:
-    """What the class token reads from each patch: its row, averaged over heads, itself left out.
-
-    >>> class_attention(torch.full((1, 2, 3, 3), 1 / 3)).shape
-    torch.Size([1, 2])
-    """
-    return weights[:, :, 0, 1:].mean(1)
-
-
-def gather_tokens(x: Float[Tensor, "b n d"], index: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-    """The tokens at ``index`` in each row (0 is the class token; keep it first).
-
-    >>> x = torch.arange(6.0).view(1, 3, 2)
-    >>> gather_tokens(x, torch.tensor([[0, 2]])).tolist()
-    [[[0.0, 1.0], [4.0, 5.0]]]
-    """
-    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labcore.blocks.vit import Attention, gather_tokens
+from labcore.blocks.gather import take_rows
+from labcore.blocks.vit import Attention
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Merge:
 
     def unmerge(self, y: Float[Tensor, "b m d"]) -> Float[Tensor, "b n d"]:
         """Each original place gets the token that it became part of."""
-        return gather_tokens(y, self.source)
+        return take_rows(y, self.source)
 
     def then(self, later: "Merge") -> "Merge":
         """This merge followed by another, as one."""

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from labcore.blocks.vit import Attention, gather_tokens
+from labcore.blocks.gather import take_rows
+from labcore.blocks.vit import Attention
 
 
 def keep_count(patches: int, keep_ratio: float) -> int:
@@ -52,7 +53,7 @@ def select_tokens(
         raise ValueError(f"keep must lie in 1..{patches}, got {keep}")
     index = scores.topk(keep, dim=1).indices.sort(1).values
     zero = index.new_zeros(len(index), 1)
-    kept = gather_tokens(x, torch.cat((zero, index + 1), 1))
+    kept = take_rows(x, torch.cat((zero, index + 1), 1))
     if not fuse or keep == patches:
         return kept, index
     rest = scores.scatter(1, index, 0.0)
@@ -149,6 +150,6 @@ class MixtureOfDepths(nn.Module):
         score = self.router(x)[..., 0]
         best = score.topk(keep_count(x.shape[1], self.capacity), dim=1)
         index = best.indices.sort(1).values
-        chosen = gather_tokens(x, index)
+        chosen = take_rows(x, index)
         update = (self.block(chosen) - chosen) * score.gather(1, index).sigmoid()[..., None]
         return x.scatter_add(1, index[..., None].expand_as(update), update)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labcore.blocks.vit import Block, VisionTransformer, gather_tokens
+from labcore.blocks.gather import take_rows
+from labcore.blocks.vit import Block, VisionTransformer
 from labcore.conditional.cost import attention_flops, block_flops, mlp_flops
 from labcore.conditional.estimators import gumbel_softmax, straight_through
 from labcore.conditional.halting import halting_weights
@@ -228,7 +229,7 @@ def masked_block(block: Block, x: Float[Tensor, "b n d"], keep: Tensor) -> Tenso
 def gather_kept(x: Float[Tensor, "b n d"], kept: Tensor) -> Tensor:
     """The class token and the kept patches of pictures that keep equally many."""
     index = kept.nonzero()[:, 1].view(len(kept), -1) + 1
-    return gather_tokens(x, torch.cat((index.new_zeros(len(index), 1), index), 1))
+    return take_rows(x, torch.cat((index.new_zeros(len(index), 1), index), 1))
 
 
 def _blocks(model: VisionTransformer) -> list[Block]:
