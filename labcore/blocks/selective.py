@@ -18,8 +18,7 @@ from labcore.blocks.ssm import scan
 
 SCANS = ("auto", "fused", "sequential", "associative", "blelloch", "chunked", "reference")
 _SSM = {"sequential": "loop", "associative": "doubling", "chunked": "chunked"}
-FUSED_LENGTH = 32  # up to here fused always, to four times this where a step is large
-BLOCK = 1 << 17  # numbers of one time step that are worked on together
+BLOCK = 1 << 19  # numbers of all steps that are worked on together
 
 
 def mamba_scan(
@@ -62,9 +61,7 @@ def mamba_scan(
     _check_scan(u, delta, A, B, C, D, z, h0, method, discretization)
     plain = h0 is None and not return_state and discretization == "euler"
     if method == "auto":
-        large = u.shape[0] * A.numel() >= 1 << 14
-        longest = FUSED_LENGTH * (4 if large else 1)
-        method = "fused" if plain and u.shape[1] <= longest else "chunked"
+        method = "fused" if plain else "chunked"
     if method == "fused" and not plain:
         raise ValueError("fused works with euler, without h0 and return_state: use method='auto'")
     last: Tensor | None = None
@@ -196,55 +193,55 @@ def combine_counts(length: int) -> dict[str, tuple[int, int]]:
 
 
 class _Fused(torch.autograd.Function):
-    """Selective scan of a short sequence with its gradient; states are kept, (t, b, n, e)."""
+    """Selective scan with its own gradient; states and decays (t, r, n, e) are kept.
+
+    Blocks of r sequences fit the cache. Only the recurrence walks step by step, one call a step;
+    all else is done for the whole block at once: ``h_t = w_t + a_t h_{t-1}`` forwards, and
+    ``g_t = C_t gy_t + a_{t+1} g_{t+1}`` backwards. Nothing is divided, so nothing overflows.
+    """
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        b, t, e = u.shape
         rates = A.T.contiguous()  # (n, e)
-        du = delta * u
-        h = torch.empty((t, b, rates.shape[0], e), dtype=u.dtype, device=u.device)
-        decay = torch.empty((max(t - 1, 0), *h.shape[1:]), dtype=u.dtype, device=u.device)
-        y = torch.empty_like(u)
-        for rows in _blocks(b, rates.numel()):
-            for k in range(t):
-                written = B[rows, k, :, None] * du[rows, k, None, :]
-                if k:
-                    a = torch.mul(delta[rows, k, None, :], rates, out=decay[k - 1, rows]).exp_()
-                    torch.addcmul(written, a, h[k - 1, rows], out=h[k, rows])
-                else:
-                    h[0, rows] = written
-                torch.bmm(C[rows, k, None, :], h[k, rows], out=y[rows, k, None, :])
-        ctx.save_for_backward(u, delta, A, B, C, h, decay)
+        y, kept = torch.empty_like(u), []
+        ctx.blocks = _blocks(len(u), u.shape[1] * rates.numel())
+        for rows in ctx.blocks:
+            u_, delta_, B_, C_ = (x[rows].transpose(0, 1) for x in (u, delta, B, C))
+            decay = (delta_[:, :, None] * rates).exp_()
+            h = B_[..., None] * (delta_ * u_)[:, :, None]
+            for k in range(1, len(h)):
+                h[k].addcmul_(decay[k], h[k - 1])
+            y[rows] = (C_[:, :, None] @ h)[:, :, 0].transpose(0, 1)
+            kept += [h, decay]
+        ctx.save_for_backward(u, delta, rates, B, C, *kept)
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        u, delta, A, B, C, h, decay = ctx.saved_tensors
-        gy, t = grads[0].contiguous(), u.shape[1]
-        rates, du = A.T.contiguous(), delta * u
-        g_du, g_delta = torch.empty_like(u), torch.zeros_like(u)
+        u, delta, rates, B, C, *kept = ctx.saved_tensors
+        g_u, g_delta, g_B, g_C = (torch.empty_like(x) for x in (u, delta, B, C))
         g_rates = torch.zeros_like(rates)
-        g_B, g_C = torch.empty_like(B), torch.empty_like(C)
-        for rows in _blocks(u.shape[0], rates.numel()):
-            g: Tensor | None = None
-            for k in range(t - 1, -1, -1):
-                read = C[rows, k, :, None] * gy[rows, k, None, :]
-                g = read if g is None else g.add_(read)
-                torch.bmm(h[k, rows], gy[rows, k, :, None], out=g_C[rows, k, :, None])
-                torch.bmm(g, du[rows, k, :, None], out=g_B[rows, k, :, None])
-                torch.bmm(B[rows, k, None, :], g, out=g_du[rows, k, None, :])
-                if k:
-                    g = g * decay[k - 1, rows]
-                    q = g * h[k - 1, rows]  # gradient of delta A
-                    g_delta[rows, k] = (q * rates).sum(1)
-                    g_rates += torch.mul(q, delta[rows, k, None, :], out=q).sum(0)
-        return g_du * delta, g_delta + g_du * u, g_rates.T, g_B, g_C
+        for rows, h, decay in zip(ctx.blocks, kept[::2], kept[1::2], strict=True):
+            u_, delta_, B_, C_, gy = (x[rows].transpose(0, 1) for x in (u, delta, B, C, grads[0]))
+            du = delta_ * u_
+            g = C_[..., None] * gy[:, :, None]  # of the states
+            for k in range(len(g) - 2, -1, -1):
+                g[k].addcmul_(decay[k + 1], g[k + 1])
+            g_C[rows] = (h @ gy[..., None])[..., 0].transpose(0, 1)
+            g_B[rows] = (g @ du[..., None])[..., 0].transpose(0, 1)
+            g_du = (B_[:, :, None] @ g)[:, :, 0]
+            q = g[1:].mul_(decay[1:]).mul_(h[:-1])  # of the exponents delta A
+            g_u[rows] = (g_du * delta_).transpose(0, 1)
+            g_du *= u_
+            g_du[1:] += (q * rates).sum(2)
+            g_delta[rows] = g_du.transpose(0, 1)
+            g_rates += q.mul_(delta_[1:, :, None]).sum((0, 1))
+        return g_u, g_delta, g_rates.T, g_B, g_C
 
 
-def _blocks(batch: int, step: int) -> list[slice]:
-    size = max(1, BLOCK // max(step, 1))
+def _blocks(batch: int, each: int) -> list[slice]:
+    size = max(1, BLOCK // max(each, 1))
     return [slice(i, min(i + size, batch)) for i in range(0, batch, size)]
 
 

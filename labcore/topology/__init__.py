@@ -25,7 +25,7 @@ _HOMES = {
     "liftings": "LIFTINGS TopoData lift register_lifting",
     "mamba_model": "SimplicialMamba",
     "models": "MODELS Network Tensors",
-    "pipeline": "Choice run_choice",
+    "pipeline": "Choice evaluate lifted override run_choice tensors train",
     "sequences": "NodeSequencer RankOperators neighbor_batches rank_operators",
     "surfaces": "disjoint_union surface surfaces",
 }

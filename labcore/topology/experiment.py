@@ -4,8 +4,11 @@ Finished runs are kept until the whole table is there; a run that is killed goes
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from labcore.assets.store import cache_root
 from labcore.grid import run_grid, task_id
@@ -16,6 +19,7 @@ from labcore.topology.tally import distinct, pick, spread
 
 __all__ = ["Config", "load_result", "run", "run_one", "summary"]
 TOPIC = "topology"
+CURVE = ("epoch", "train", "val", "test", "val_loss")
 COLUMNS = ("test", "val", "train", "epoch", "parameters", "seconds", "lift_seconds", "cells")
 
 
@@ -34,14 +38,14 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     choices = config.choices()
     seeds = tuple(sorted({seed for _, seed in choices}))
     clock = record(TOPIC, config, seeds=seeds, command=command)
-    grid = [as_params(choice, seed) for choice, seed in choices]
+    grid = [{**as_params(choice, seed), "history": True} for choice, seed in choices]
     name = task_id(run_choice, {"rows": grid})[:16]
     folder = cache_root() / "unfinished" / f"topology-{name}"
     found = run_grid(run_choice, grid, out=folder, n_jobs=1, on_error="raise", progress=report)
     rows: Table = [
         {
             "data": choice.data,
-            "domain": choice.lifting.split("/")[0],
+            "domain": choice.domain,
             "lifting": choice.lifting,
             "model": choice.model,
             "label": choice.label,
@@ -51,9 +55,33 @@ def run(config: Config, progress: Progress | None = None) -> Result:
         }
         for (choice, seed), task in zip(choices, found, strict=True)
     ]
-    result = clock.result(arrays={}, tables={"runs": rows})
+    curves = {
+        f"curve/{choice.data}/{choice.label}": _curve(task.values["history"])
+        for (choice, seed), task in zip(choices, found, strict=True)
+        if seed == config.seed and task.values["history"]
+    }
+    result = clock.result(arrays=curves, tables={"runs": rows})
     shutil.rmtree(folder, ignore_errors=True)
-    return result
+    spent = round(sum(row["seconds"] + row["lift_seconds"] for row in rows), 3)
+    whole = replace(result.provenance, cpu_seconds=spent)  # of all runs, also resumed ones
+    return replace(result, provenance=whole)
+
+
+def _curve(history: list[dict[str, float]]) -> np.ndarray:
+    """Epoch, then the scores of the three parts and the loss of validation, (checks, 5)."""
+    return np.array([[row[name] for name in CURVE] for row in history], dtype=np.float32)
+
+
+def history(result: Result, data: str, label: str) -> list[dict[str, float]]:
+    """The learning curve of a row's first seed, as :func:`~.pipeline.train` gives it.
+
+    Raises:
+        ValueError: there is none, as for the majority class.
+    """
+    name = f"curve/{data}/{label}"
+    if name not in result.arrays:
+        raise ValueError(f"no learning curve of {label!r} on {data!r}")
+    return [dict(zip(CURVE, map(float, row), strict=True)) for row in result.arrays[name]]
 
 
 def run_one(choice: dict[str, Any], seed: int = 0, progress: Progress | None = None) -> Any:

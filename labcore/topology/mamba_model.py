@@ -33,8 +33,9 @@ class SimplicialMamba(nn.Module):
         pooling: Over the sequence: ``sum``, ``mean`` or ``max``.
         residual: Add the layer's input.
         dropout: In the encoder, before the ReLU as in the authors' code.
-        task_level: ``node``; ``graph`` (node embeddings are summed per graph); or ``edge`` (the
+        task_level: ``node``; ``graph`` (node embeddings are pooled per graph); or ``edge`` (the
             two ends are multiplied).
+        graph_pooling: Over the nodes of a graph: ``sum``, ``mean`` or ``max``.
         sequence_model: What reads the tokens; ``none`` pools them unread.
         lifting: See :class:`~labcore.topology.sequences.NodeSequencer`.
         order: Of the ranks.
@@ -57,6 +58,7 @@ class SimplicialMamba(nn.Module):
         residual: bool = True,
         dropout: float = 0.5,
         task_level: str = "node",
+        graph_pooling: str = "sum",
         sequence_model: str = "mamba",
         lifting: str = "sum",
         order: str = "descending",
@@ -65,6 +67,7 @@ class SimplicialMamba(nn.Module):
         super().__init__()
         for what, given, known in (
             ("pooling", pooling, POOLINGS),
+            ("graph_pooling", graph_pooling, POOLINGS),
             ("task_level", task_level, LEVELS),
             ("sequence_model", sequence_model, SEQUENCE_MODELS),
         ):
@@ -73,6 +76,7 @@ class SimplicialMamba(nn.Module):
         if min(d_in, d_hidden, d_out, n_layers, d_state) < 1:
             raise ValueError("d_in, d_hidden, d_out, n_layers and d_state must be 1 or more")
         self.pooling, self.residual, self.task_level = pooling, residual, task_level
+        self.graph_pooling = graph_pooling
         self.lifting, self.order, self.node_chunk = lifting, order, node_chunk
         self.encoder = nn.Linear(d_in, d_hidden)
         self.dropout = nn.Dropout(dropout)
@@ -97,7 +101,7 @@ class SimplicialMamba(nn.Module):
         """
         hidden = self.embed(x, operators)
         if self.task_level == "graph":
-            hidden = pool_graphs(hidden, batch)
+            hidden = pool_graphs(hidden, batch, self.graph_pooling)
         elif self.task_level == "edge":
             if edges is None:
                 raise ValueError("an edge task needs edges, (2, e)")
@@ -155,8 +159,8 @@ def pooled(sequence: Tensor, how: str) -> Tensor:
     return sequence.mean(1) if how == "mean" else sequence.amax(1)
 
 
-def pool_graphs(hidden: Tensor, batch: Tensor | None) -> Tensor:
-    """Node features summed per graph, (graphs, d).
+def pool_graphs(hidden: Tensor, batch: Tensor | None, how: str = "sum") -> Tensor:
+    """Node features pooled per graph, (graphs, d): ``sum``, ``mean`` or ``max``.
 
     Raises:
         ValueError: no ``batch``, another length, or ids that skip or go back.
@@ -169,7 +173,11 @@ def pool_graphs(hidden: Tensor, batch: Tensor | None) -> Tensor:
     if len(batch) and (int(batch[0]) != 0 or bool(((steps != 0) & (steps != 1)).any())):
         raise ValueError("batch ids must be sorted and contiguous: 0, 0, ..., 1, ..., 2")
     graphs = int(batch[-1]) + 1 if len(batch) else 0
-    return hidden.new_zeros(graphs, hidden.shape[1]).index_add(0, batch, hidden)
+    zeros = hidden.new_zeros(graphs, hidden.shape[1])
+    if how == "max":
+        return zeros.index_reduce(0, batch, hidden, "amax", include_self=False)
+    total = zeros.index_add(0, batch, hidden)
+    return total / torch.bincount(batch)[:, None] if how == "mean" else total
 
 
 class _Recurrent(nn.Module):
