@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 
 from labcore.koopman.contacts import (
     NETWORKS,
@@ -71,6 +71,7 @@ class Dataset:
         infected_at: First infected bin of each person, -1 for never.
         train: Indices that fit the network and the global operator.
         valid: Indices that are explained and scored.
+        mask: Which nodes are real, where graphs of several sizes were padded to one.
     """
 
     A: UInt8[np.ndarray, "g t n n"]
@@ -79,6 +80,7 @@ class Dataset:
     infected_at: Int[np.ndarray, "g n"]
     train: Int[np.ndarray, " a"]
     valid: Int[np.ndarray, " v"]
+    mask: Bool[np.ndarray, "g n"] | None = None
 
 
 def dissemination_dataset(
@@ -106,11 +108,7 @@ def dissemination_dataset(
         raise ValueError(f"graphs={graphs} must be 10 or more, share={share} in (0, 1)")
     samples = [make_sample(network, i, recipe=recipe, seed=seed) for i in range(graphs)]
     y = np.array([s.label for s in samples])
-    order = np.random.default_rng([seed, 2**31]).permutation(graphs)
-    classes = [order[y[order] == label] for label in (0, 1)]
-    cuts = [round(share * len(c)) for c in classes]
-    train = np.sort(np.concatenate([c[:k] for c, k in zip(classes, cuts, strict=True)]))
-    valid = np.sort(np.concatenate([c[k:] for c, k in zip(classes, cuts, strict=True)]))
+    train, valid = split(y, seed=seed, share=share)
     return Dataset(
         np.stack([s.A for s in samples]),
         np.stack([s.x for s in samples]),
@@ -119,6 +117,18 @@ def dissemination_dataset(
         train,
         valid,
     )
+
+
+def split(
+    y: Int[np.ndarray, " g"], *, seed: int = 0, share: float = 0.8
+) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " v"]]:
+    """Sorted indices of a training and a validation part with equal shares of each class."""
+    order = np.random.default_rng([seed, 2**31]).permutation(len(y))
+    classes = [order[y[order] == label] for label in (0, 1)]
+    cuts = [round(share * len(c)) for c in classes]
+    train = np.concatenate([c[:k] for c, k in zip(classes, cuts, strict=True)])
+    valid = np.concatenate([c[k:] for c, k in zip(classes, cuts, strict=True)])
+    return np.sort(train), np.sort(valid)
 
 
 def make_sample(network: str, index: int, *, recipe: Recipe | None = None, seed: int = 0) -> Sample:

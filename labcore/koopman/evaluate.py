@@ -1,8 +1,8 @@
 """Every explainer on one graph, and every score of every explanation."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,10 @@ from jaxtyping import Bool, Float, Int, Num
 from labcore.koopman import explain
 from labcore.koopman.explain import Explanation
 from labcore.koopman.metrics import auc, mann_whitney, time_f1
-from labcore.koopman.names import TARGETS
+from labcore.koopman.names import SAME_TIMES, TARGETS
 from labcore.koopman.operator import KoopmanFit
 from labcore.koopman.relevance import time_relevance
 from labcore.koopman.truth import Truth, edge_list
-
-Explainer = Callable[[], Explanation]
 
 
 @dataclass(frozen=True)
@@ -30,16 +28,39 @@ class Graph:
     truth: Truth
 
 
-def from_states(graph: Graph, fit: KoopmanFit, k: int) -> dict[str, Explainer]:
-    """The explainers that need nothing but states."""
+def explanations(
+    graph: Graph,
+    operator: KoopmanFit,
+    model: Any,
+    *,
+    k: int,
+    rng: np.random.Generator,
+    integrate: bool = True,
+) -> dict[str, Explanation]:
+    """What every explainer of :data:`~labcore.koopman.names.NAMES` says about one graph.
+
+    Args:
+        graph: The graph.
+        operator: Fitted on graph states.
+        model: The ``DynGCRNN`` behind the states, for the gradients; None leaves them out.
+        k: Axes of a local embedding.
+        rng: Of the random explainer.
+        integrate: Integrated gradients too; they take a second.
+    """
+    found = {
+        **_from_states(graph, operator, k),
+        **({} if model is None else from_gradients(graph, model, integrate=integrate)),
+        **{name: make(graph.A, graph.x) for name, make in explain.BASELINES.items()},
+        "random": explain.random(graph.A, graph.x, rng),
+    }
+    for name in SAME_TIMES:
+        found[name] = replace(found[name], times=np.full_like(found[name].times, np.nan))
+    return found
+
+
+def _from_states(graph: Graph, fit: KoopmanFit, k: int) -> dict[str, Explanation]:
     s, A = graph.states, graph.A
-
-    def dmd(**changes: object) -> Explainer:
-        return lambda: explain.explain_dmd(s, A, fit, **{"k": k, **changes})  # type: ignore[arg-type]
-
-    def sindy(**changes: object) -> Explainer:
-        return lambda: explain.explain_sindy(s, A, **{"k": k, **changes})  # type: ignore[arg-type]
-
+    dmd, sindy = partial(explain.explain_dmd, s, A, fit, k=k), partial(explain.explain_sindy, s, A)
     return {
         "dmd": dmd(),
         "dmd_global": dmd(local=False),
@@ -48,36 +69,30 @@ def from_states(graph: Graph, fit: KoopmanFit, k: int) -> dict[str, Explainer]:
         "dmd_mode1": dmd(mode=1),
         "dmd_norm": dmd(kind="norm"),
         "dmd_max_step": dmd(kind="max_step"),
-        "pca": lambda: explain.explain_pca(s, A, fit),
-        "sindy2": sindy(),
-        "sindy3": sindy(degree=3),
-        "sindy2_signed": sindy(aggregate="signed_sum"),
-        "sindy3_signed": sindy(degree=3, aggregate="signed_sum"),
+        "pca": explain.explain_pca(s, A, fit, k=k),
+        "sindy2": sindy(k=k),
+        "sindy3": sindy(k=k, degree=3),
+        "sindy2_signed": sindy(k=k, aggregate="signed_sum"),
+        "sindy3_signed": sindy(k=k, degree=3, aggregate="signed_sum"),
     }
 
 
-def from_gradients(graph: Graph, model: Any, *, integrate: bool = True) -> dict[str, Explainer]:
-    """The explainers that need the model (a ``DynGCRNN``); the slow integral on demand."""
+def from_gradients(graph: Graph, model: Any, *, integrate: bool = True) -> dict[str, Explanation]:
+    """What the explainers that need the model's derivatives say; incomplete integrals do not warn,
+    their gap is in ``meta``.
+    """
     from labcore.koopman import gradients
 
-    found: dict[str, Explainer] = {
-        "saliency": lambda: gradients.saliency(model, graph.x, graph.A),
-        "edge_gradient": lambda: gradients.edge_gradient(model, graph.x, graph.A),
+    found = {
+        "saliency": gradients.saliency(model, graph.x, graph.A),
+        "edge_gradient": gradients.edge_gradient(model, graph.x, graph.A),
     }
     if integrate:
-        found["integrated_gradients"] = lambda: gradients.integrated_gradients(
-            model, graph.x, graph.A
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            integral = gradients.integrated_gradients(model, graph.x, graph.A)
+        found["integrated_gradients"] = integral
     return found
-
-
-def from_input(graph: Graph, rng: np.random.Generator) -> dict[str, Explainer]:
-    """The trivial baselines, which see neither network nor states."""
-    found: dict[str, Explainer] = {
-        name: (lambda make=make: make(graph.A, graph.x))  # type: ignore[misc]
-        for name, make in explain.BASELINES.items()
-    }
-    return {**found, "random": lambda: explain.random(graph.A, graph.x, rng)}
 
 
 def scorable(truth: Truth) -> bool:
@@ -112,11 +127,6 @@ def scores(
         values["edge_auc"] = _auc_or_nan(found.edges, both)
         values["hard_edge_auc"] = _auc_or_nan(found.edges[both], truth.edges[both])
     return values
-
-
-def without_times(found: Explanation) -> Explanation:
-    """The same with nothing said about steps."""
-    return replace(found, times=np.full_like(found.times, np.nan))
 
 
 def _windowed(found: Explanation, window: int) -> np.ndarray:

@@ -87,12 +87,15 @@ def explain_pca(
     A: Num[np.ndarray, "t n n"],
     fit: KoopmanFit,
     *,
+    local: bool = True,
+    k: int = 16,
     component: int = 0,
 ) -> Explanation:
     """The same without any operator: one axis of the embedding. The baseline of the article."""
-    own = states.transpose(1, 0, 2).astype(np.float64)
+    own = np.ascontiguousarray(states.transpose(1, 0, 2), dtype=np.float64)
     signal = fit.embed(own.mean(axis=0))[:, component]
-    last = fit.embed(own[:, -1])[:, component]
+    used = fit_operator(own, min(k, own.shape[2])) if local else fit
+    last = used.embed(own[:, -1])[:, component]
     nodes = np.abs(last - last.mean())
     return Explanation(
         time_relevance(signal),

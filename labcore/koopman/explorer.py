@@ -146,7 +146,7 @@ def explanation(
     if name in ("dmd", "pca"):
         fit = graph_operator(result, network, k=setting.k, alpha=setting.alpha)
         if name == "pca":
-            return explain.explain_pca(graph.states, graph.A, fit, component=mode)
+            return explain.explain_pca(graph.states, graph.A, fit, k=setting.k, component=mode)
         return explain.explain_dmd(
             graph.states, graph.A, fit, k=setting.k, mode=mode, side=setting.side,
             part=setting.part, kind=setting.kind,

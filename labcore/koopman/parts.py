@@ -1,6 +1,5 @@
 """One network and seed of the experiment: data, training, explanations, scores, audit."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,9 @@ from labcore.koopman import evaluate
 from labcore.koopman.data import SYNTHETIC, Dataset, dissemination_dataset, make_sample
 from labcore.koopman.deletion import deletion_curve
 from labcore.koopman.evaluate import Graph
-from labcore.koopman.explain import Explanation, embed_nodes
+from labcore.koopman.explain import embed_nodes
 from labcore.koopman.metrics import sign_flips
-from labcore.koopman.names import NAMES, SAME_TIMES, TARGETS
+from labcore.koopman.names import NAMES, TARGETS
 from labcore.koopman.operator import KoopmanFit, fit_operator
 from labcore.koopman.settings import Config
 from labcore.koopman.stgnn import DynGCRNN
@@ -95,9 +94,11 @@ def _scores(
     drops = np.full((len(NAMES), len(graphs), len(config.cuts)), np.nan, np.float32)
     gaps = []
     for g, graph in enumerate(graphs):
-        for name, found in _explanations(
-            config, model, operator, graph, rng, integrate=g < config.gradient_graphs
-        ).items():
+        integrate = g < config.gradient_graphs
+        said = evaluate.explanations(
+            graph, operator, model, k=config.k, rng=rng, integrate=integrate
+        )
+        for name, found in said.items():
             i = NAMES.index(name)
             here = evaluate.scores(found, graph, window=config.window, threshold=config.threshold)
             for target, value in here.items():
@@ -116,27 +117,6 @@ def _scores(
         "completeness": [{**where, "graphs": len(gaps), "worst_gap": float(max(gaps))}],
     }
     return {**values, "deletion": drops}, tables
-
-
-def _explanations(
-    config: Config,
-    model: DynGCRNN,
-    operator: KoopmanFit,
-    graph: Graph,
-    rng: np.random.Generator,
-    *,
-    integrate: bool,
-) -> dict[str, Explanation]:
-    with warnings.catch_warnings():  # an incomplete integral is kept in a table instead
-        warnings.simplefilter("ignore", UserWarning)
-        makers = {
-            **evaluate.from_states(graph, operator, config.k),
-            **evaluate.from_gradients(graph, model, integrate=integrate),
-            **evaluate.from_input(graph, rng),
-        }
-        found = {name: make() for name, make in makers.items()}
-    again = {name: evaluate.without_times(found[name]) for name in SAME_TIMES}
-    return {**found, **again}
 
 
 def _deletion_rows(where: dict[str, Any], drops: np.ndarray, cuts: tuple[int, ...]) -> Table:
@@ -200,9 +180,7 @@ def _kept(
         if network == SYNTHETIC:
             arrays[f"{place}/contacts"] = np.argwhere(np.triu(graph.A)).astype(np.int16)
             arrays[f"{place}/counts"] = graph.A[tuple(np.argwhere(np.triu(graph.A)).T)]
-        makers = evaluate.from_gradients(graph, model)
-        for name, make in makers.items():
-            found = make()
+        for name, found in evaluate.from_gradients(graph, model).items():
             for part in ("times", "nodes", "edges"):
                 values = getattr(found, part).astype(np.float32)
                 arrays[f"{place}/{name}/{part}"] = values

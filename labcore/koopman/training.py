@@ -39,7 +39,8 @@ def fit(
 ) -> History:
     """Train ``model`` in place on the training part; the last epoch is kept, not the best.
 
-    The validation accuracy is only recorded: it chooses nothing.
+    The validation accuracy is only recorded: it chooses nothing. Everything runs where the model's
+    parameters are.
 
     Raises:
         ValueError: no epochs.
@@ -57,7 +58,7 @@ def fit(
         model.train()
         for rows in np.split(order, range(how.batch, len(order), how.batch)):
             adam.zero_grad()
-            loss = _loss(model, *tensors(dataset, rows), how)
+            loss = _loss(model, dataset, rows, how)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), how.clip)
             adam.step()
@@ -72,39 +73,46 @@ def fit(
     return History(np.array(losses), np.array(accuracy))
 
 
-def tensors(dataset: Dataset, rows: Int[np.ndarray, " r"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Flags (r, t, n, 1), contacts (r, t, n, n) and classes of some graphs, in float32."""
-    x, A = torch.from_numpy(dataset.x[rows])[..., None], torch.from_numpy(dataset.A[rows]).float()
-    return x, A, torch.from_numpy(dataset.y[rows]).float()
-
-
 def predict(
     model: DynGCRNN, dataset: Dataset, rows: Int[np.ndarray, " r"], *, batch: int = 30
 ) -> Float[np.ndarray, " r"]:
     """Logits of some graphs."""
-    with torch.no_grad():
-        parts = [
-            model(*tensors(dataset, part)[:2])[0].numpy()
-            for part in np.split(rows, range(batch, len(rows), batch))
-        ]
-    return np.concatenate(parts)
+    return _forward(model, dataset, rows, batch, 0)
 
 
 def states_of(
     model: DynGCRNN, dataset: Dataset, rows: Int[np.ndarray, " r"], *, batch: int = 30
 ) -> Float[np.ndarray, "r t n s"]:
     """Node states of some graphs, all steps."""
-    with torch.no_grad():
-        parts = [
-            model(*tensors(dataset, part)[:2])[1].numpy()
-            for part in np.split(rows, range(batch, len(rows), batch))
-        ]
-    return np.concatenate(parts)
+    return _forward(model, dataset, rows, batch, 1)
 
 
-def _loss(model: DynGCRNN, x: Tensor, A: Tensor, y: Tensor, how: Training) -> Tensor:
+@torch.no_grad()
+def _forward(
+    model: DynGCRNN, dataset: Dataset, rows: np.ndarray, batch: int, which: int
+) -> np.ndarray:
+    parts = np.split(rows, range(batch, len(rows), batch))
+    return np.concatenate(
+        [model(*_given(model, dataset, part))[which].cpu().numpy() for part in parts]
+    )
+
+
+def _given(
+    model: DynGCRNN, dataset: Dataset, rows: np.ndarray
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Flags (r, t, n, 1), contacts (r, t, n, n) and mask of some graphs, where the model is."""
+    device = next(model.parameters()).device
+    x = torch.from_numpy(dataset.x[rows])[..., None].to(device)
+    A = torch.from_numpy(dataset.A[rows]).to(device).float()
+    mask = None if dataset.mask is None else torch.from_numpy(dataset.mask[rows]).to(device)
+    return x, A, mask
+
+
+def _loss(model: DynGCRNN, dataset: Dataset, rows: np.ndarray, how: Training) -> Tensor:
     entropy = nn.functional.binary_cross_entropy_with_logits
-    logits, states = model(x, A)
+    x, A, mask = _given(model, dataset, rows)
+    y = torch.from_numpy(dataset.y[rows]).to(x)
+    logits, states = model(x, A, mask)
     if model.K is None:
         return entropy(logits, y)
     path = [states[:, 0]]
@@ -112,7 +120,7 @@ def _loss(model: DynGCRNN, x: Tensor, A: Tensor, y: Tensor, how: Training) -> Te
         path.append(path[-1] @ model.K.T)
     walked = torch.stack(path, dim=1)
     error = (walked - states).square().mean() + how.koopman_decay * model.K.square().sum()
-    linear = entropy(model.logits(walked[:, -1]), y)
+    linear = entropy(model.logits(walked[:, -1], mask), y)
     return entropy(logits, y) + linear + how.koopman_weight * error
 
 

@@ -245,3 +245,20 @@ def test_pairs_and_counts_of_a_small_case() -> None:
     assert explain.count_change(A, x).times.tolist() == [1, 0.5, 0]
     assert explain.input_flag(A, x).nodes.tolist() == [1, 1, 0]
     assert explain.degree(A, x).nodes.tolist() == [2, 3, 1]
+
+
+def test_the_operator_equals_ridge_and_left_modes_are_eigenfunctions() -> None:
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    states = np.random.default_rng(0).normal(size=(5, 9, 4)).cumsum(axis=1)
+    fit = fit_operator(states, 3)
+    z = fit.embed(states)
+    ridge = linear.Ridge(alpha=1.0, fit_intercept=False)
+    ridge.fit(z[:, :-1].reshape(-1, 3), z[:, 1:].reshape(-1, 3))
+    np.testing.assert_allclose(fit.K, ridge.coef_, atol=1e-10)
+    np.testing.assert_allclose(fit.left @ fit.K, fit.eigs[:, None] * fit.left, atol=1e-9)
+
+
+def test_auc_of_a_constant_is_a_half_and_of_one_class_nothing() -> None:
+    assert auc(np.ones(4), np.array([True, False, True, False])) == 0.5
+    with pytest.warns(UserWarning, match="one class"):
+        assert np.isnan(auc(np.ones(2), np.array([True, True])))

@@ -18,7 +18,6 @@ from labcore.koopman.training import (
     predict,
     save_weights,
 )
-from labcore.koopman.tu_format import TemporalGraph, pad_graphs
 from tests.koopman.conftest import SMALL
 
 
@@ -158,18 +157,3 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
         dissemination_dataset("nowhere", 10)
     with pytest.raises(ValueError, match="10 or more"):
         dissemination_dataset("synthetic", 4)
-
-
-def test_ragged_graphs_become_a_batch_with_a_mask() -> None:
-    small = TemporalGraph(np.array([[0, 0, 1], [0, 1, 0]]), np.array([0, 1]), 1, 3)
-    large = TemporalGraph(np.array([[1, 2, 0], [1, 0, 2]]), np.array([-1, -1, 0]), 0, 3)
-    x, A, mask = pad_graphs([small, large])
-    assert x.shape == (2, 3, 3)
-    assert A[0, 0, 0, 1] == A[1, 1, 2, 0] == 1
-    assert mask.tolist() == [[True, True, False], [True, True, True]]
-    model = DynGCRNN(1, 3, 1)
-    tensors = torch.from_numpy(x)[..., None], torch.from_numpy(A).float(), torch.from_numpy(mask)
-    alone = model(tensors[0][:1, :, :2], tensors[1][:1, :, :2, :2])[0]
-    torch.testing.assert_close(model(*tensors)[0][:1], alone)
-    with pytest.raises(ValueError, match="one number of steps"):
-        pad_graphs([])
