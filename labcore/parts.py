@@ -25,6 +25,10 @@ class Findings:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
 
+    def add(self, table: str, **row: Any) -> None:
+        """Append a row to a table."""
+        self.tables.setdefault(table, []).append(row)
+
     def join(self, other: "Findings | Result") -> None:
         """Add another part's arrays, and its rows at the end of tables of the same name.
 
