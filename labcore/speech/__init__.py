@@ -1,0 +1,40 @@
+"""Connecting real speech encoders to real language models through five adapters.
+
+"How to Connect Speech Foundation Models and Large Language Models? What Matters and What Does
+Not", Verdini, Melucci, Perna, Cariaggi, Gaido, Papi, Mazurek, Kasztelnik, Bentivogli, Bratières,
+Merialdo, Scardapane, Interspeech 2025, arXiv 2409.17044.
+
+Read :mod:`.lengths` (how frames become fewer), :mod:`.adapters` (the five of them),
+:mod:`.speech_llm` (how a language model reads their vectors), :mod:`.training`, and
+:mod:`.variance` (which part matters). A name loads when it is first used: drawing needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "adapters": "AdapterOutput ctc_loss make_adapter",
+    "audio": "check_audio read_wav resample",
+    "cells": "run_cell",
+    "encoders": "ConformerCTCEncoder EncoderOutput FeatureStore SpeechEncoder WhisperEncoder "
+    "make_encoder transcript",
+    "lengths": "cif cif_assignment cif_reference conv_out_length ctc_compress "
+    "ctc_compress_reference window_size window_split",
+    "metrics": "ErrorRate cer chrf normalise wer",
+    "speech_llm": "Batch FrozenLM Prompt SpeechLLM",
+    "training": "Clips History Recipe listens train_adapter warm_up",
+    "variance": "bootstrap_shares gap_of_best variance_shares",
+    "whisper": "load_whisper",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

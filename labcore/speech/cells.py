@@ -1,0 +1,254 @@
+"""One cell of the grid: an adapter trained between an encoder and a language model, then tested.
+
+A cell is a function of plain parameters, so that :func:`labcore.grid.run_grid` can send it to
+another core or machine. What is frozen (models, features) is loaded once a process.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from labcore.assets import fetch, registry
+from labcore.assets.causal_lm import load_causal_lm
+from labcore.speech import corpus, settings
+from labcore.speech.adapters import Adapter, make_adapter
+from labcore.speech.encoders import FeatureStore, make_encoder
+from labcore.speech.metrics import word_errors
+from labcore.speech.speech_llm import FrozenLM, SpeechLLM
+from labcore.speech.training import (
+    Clips,
+    History,
+    Recipe,
+    TokenScores,
+    listens,
+    train_adapter,
+    warm_up,
+)
+
+SPLITS = ("test", "real")
+MAX_TOKENS = 16  # of an answer
+LISTEN_EVERY = 20  # steps
+METER_CLIPS = 4
+
+
+@dataclass(frozen=True)
+class Front:
+    """An encoder's stored features of the whole corpus."""
+
+    name: str
+    dim: int
+    frame_rate: float
+    parameters: int
+    splits: dict[str, Clips]
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether this CPU multiplies bfloat16 natively; else float32 is used."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+@cache
+def language_model(name: str, scrambled: bool = False) -> FrozenLM:
+    """A registered language model, frozen, bfloat16 where the CPU multiplies it.
+
+    Args:
+        name: A registered asset, a folder or a hub id.
+        scrambled: Shuffle the entries of every weight matrix but the embeddings: the control for
+            "does the language model know anything?".
+    """
+    dtype = torch.bfloat16 if bfloat16_is_fast() else torch.float32
+    source: Any = name
+    if name in registry():
+        source = next(p for p in fetch(name).values() if p.suffix == ".gguf")
+    model, tokenizer = load_causal_lm(source, dtype=dtype)
+    if scrambled:
+        generator = torch.Generator().manual_seed(0)
+        for key, weight in model.state_dict().items():
+            if weight.ndim == 2 and "embed" not in key and "lm_head" not in key:
+                order = torch.randperm(weight.numel(), generator=generator)
+                weight.copy_(weight.flatten()[order].view_as(weight))
+    return FrozenLM(model, tokenizer, name)
+
+
+@cache
+def front(name: str, pad: str = "none", train_clips: int = 600, test_clips: int = 60) -> Front:
+    """Features of the corpus by one encoder, computed once and kept on disk."""
+    encoder = make_encoder(name, **({"pad": pad} if name == "whisper" else {}))
+    store, spoken = FeatureStore(), corpus.load()
+    splits = {}
+    for split, most in (("train", train_clips), ("test", test_clips), ("real", test_clips)):
+        numbers = spoken.where(split)[:most]
+        splits[split] = Clips(
+            store.get(encoder, [spoken.sound(i) for i in numbers]),
+            [str(spoken.clips[i]["text"]) for i in numbers],
+            {task: [spoken.answer(i, task) for i in numbers] for task in corpus.TASKS},
+        )
+    return Front(name, encoder.dim, encoder.frame_rate, encoder.parameters, splits)
+
+
+def build(speech: Front, kind: str, lm: FrozenLM, *, unit_scale: bool = False) -> SpeechLLM:
+    """An untrained adapter between an encoder and a language model."""
+    extra = {"vocab": len(settings.ALPHABET)} if kind in ("cif", "ctc") else {}
+    rms = None if unit_scale else lm.embedding_rms()
+    adapter = make_adapter(kind, speech.dim, lm.width, speech.frame_rate, output_rms=rms, **extra)
+    return SpeechLLM(adapter, lm, settings.ALPHABET)
+
+
+def run_cell(
+    encoder: str,
+    adapter: str,
+    lm: str,
+    repeat: int,
+    recipe: dict[str, Any],
+    train_clips: int = 600,
+    test_clips: int = 60,
+    pad: str = "none",
+    unit_scale: bool = False,
+    scrambled: bool = False,
+    keep: bool = False,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train and test one cell; scalars, lists and arrays, as a grid's task returns them.
+
+    Args:
+        encoder: ``whisper`` or ``conformer``.
+        adapter: Kind of adapter.
+        lm: Language model, or ``"none"``: warm-up only, read by the nearest token embedding.
+        repeat: Seed of the adapter's start and of the order of the clips. It is the same for all
+            cells of a repeat, so ``seed``, which a grid makes from the task, is not used.
+        recipe: Arguments of :class:`~labcore.speech.training.Recipe`.
+        train_clips: Clips to train on.
+        test_clips: Clips of each test set.
+        pad: ``"30s"`` encodes every clip padded to 30 s (Whisper).
+        unit_scale: Start the outputs at 1 instead of the embeddings' size.
+        scrambled: Use the language model with shuffled weights.
+        keep: Also return the trained weights (float16).
+        seed: Not used; see ``repeat``.
+    """
+    del seed
+    speech = front(encoder, pad, train_clips, test_clips)
+    embeddings_of = settings.LMS[0] if lm == settings.NO_LM else lm
+    model_of_language = language_model(embeddings_of, scrambled)
+    torch.manual_seed(repeat)
+    model = build(speech, adapter, model_of_language, unit_scale=unit_scale)
+    plan = Recipe(**recipe)
+    generator = torch.Generator().manual_seed(repeat)
+    history, began = History(), time.process_time()
+    scores = None
+    if plan.warm_steps:
+        scores = warm_up(model, speech.splits["train"], plan, generator, history)
+    warmed = time.process_time()
+    if lm != settings.NO_LM:
+        rest = Recipe(**(recipe | {"warm_steps": 0}))
+        meter = speech.splits["test"]
+
+        def each(step: int) -> dict[str, float]:
+            if (step + 1) % LISTEN_EVERY:
+                return {}
+            some = range(METER_CLIPS)
+            return {
+                f"listens_{task}": listens(model, meter.batch(some, task), prompt)
+                for task, prompt in settings.PROMPTS.items()
+            }
+
+        trained = train_adapter(
+            model, speech.splits["train"], settings.PROMPTS, rest, generator=generator, each=each
+        )
+        history.rows = trained.rows
+    done = time.process_time()
+    found: dict[str, Any] = {
+        "parameters": model.adapter.parameters_count,
+        "encoder_parameters": speech.parameters,
+        "history": history.rows,
+        "warm": [round(v, 4) for v in history.warm[:: max(len(history.warm) // 30, 1)]],
+        "skipped": history.skipped,
+        "warm_seconds": warmed - began,
+        "train_seconds": done - warmed,
+    }
+    found |= _tested(model, speech, scores, with_lm=lm != settings.NO_LM)
+    found["test_seconds"] = time.process_time() - done
+    if keep:
+        found |= packed(model.adapter)
+    return found
+
+
+def _tested(
+    model: SpeechLLM, speech: Front, scores: TokenScores | None, *, with_lm: bool
+) -> dict[str, Any]:
+    """Answers and errors of both test sets: with the language model, and by nearest token."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        clips = speech.splits[split]
+        batch = clips.batch(range(len(clips.frames)), "asr")
+        answers: dict[str, list[str]] = {}
+        if scores is not None:
+            answers["nearest"] = nearest_tokens(model, scores, clips)
+        if with_lm:
+            for task, prompt in settings.PROMPTS.items():
+                answers[task] = model.generate(batch.frames, batch.lengths, prompt, MAX_TOKENS)
+        for task, said in answers.items():
+            wanted = clips.answers["asr" if task == "nearest" else task]
+            counts = [word_errors(w, s) for w, s in zip(wanted, said, strict=True)]
+            found[f"said_{task}_{split}"] = said
+            found[f"errors_{task}_{split}"] = np.array([e for e, _ in counts], np.int16)
+        found[f"words_{split}"] = np.array([len(t.split()) for t in clips.transcripts], np.int16)
+        with torch.no_grad():
+            read = model.adapter(batch.frames.float(), batch.lengths)
+        found[f"positions_{split}"] = read.lengths.numpy().astype(np.int16)
+        found[f"frames_{split}"] = batch.lengths.numpy().astype(np.int16)
+        found[f"empty_{split}"] = read.stats["empty"]
+    return found
+
+
+@torch.no_grad()
+def nearest_tokens(model: SpeechLLM, scores: TokenScores, clips: Clips) -> list[str]:
+    """What the adapter alone says: CTC reading of the nearest token embeddings."""
+    batch = clips.batch(range(len(clips.frames)), "asr")
+    read = model.adapter(batch.frames.float(), batch.lengths)
+    best = scores(read.embeds).argmax(dim=-1)
+    said = []
+    for row, n in zip(best.tolist(), read.lengths.tolist(), strict=True):
+        ids, before = [], 0
+        for symbol in row[:n]:
+            if symbol not in (0, before):
+                ids.append(scores.ids[symbol - 1])
+            before = symbol
+        said.append(model.lm.tokenizer.decode(ids).strip())
+    return said
+
+
+def packed(adapter: Adapter) -> dict[str, np.ndarray]:
+    """Trained weights as float16 arrays, ``weight/<name>``."""
+    return {
+        f"weight/{name}": value.detach().numpy().astype(np.float16)
+        for name, value in adapter.state_dict().items()
+    }
+
+
+def unpack(adapter: Adapter, arrays: dict[str, np.ndarray]) -> Adapter:
+    """Load what :func:`packed` gave.
+
+    Raises:
+        RuntimeError: weights of another adapter.
+    """
+    state = {
+        name.removeprefix("weight/"): torch.from_numpy(value.astype(np.float32))
+        for name, value in arrays.items()
+        if name.startswith("weight/")
+    }
+    adapter.load_state_dict(state)
+    return adapter.eval()
+
+
+def data_version() -> str:
+    """Hash of the corpus: other clips are other tasks of the grid."""
+    spoken = corpus.load()
+    digest = hashlib.sha256()
+    for sound in spoken.sounds:
+        digest.update(corpus.fingerprint(sound).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,129 @@
+"""What the experiment runs: the grid's factors, its recipe, its prompts."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from labcore.speech.speech_llm import Prompt
+from labcore.speech.training import Recipe
+
+ENCODERS = ("whisper", "conformer")
+ADAPTERS = ("base", "conv", "cif", "ctc", "wlq")
+LMS = ("smollm2-135m", "gemma3-270m")
+NO_LM = "none"  # nearest token embedding instead of a language model
+FACTORS = ("encoder", "adapter", "language model")
+ALPHABET = "abcdefghijklmnopqrstuvwxyz "
+
+# Worked examples before the speech, every digit once or twice, so that a task is known before
+# training. They are cached, so their length costs next to nothing.
+_PAIRS = (
+    ("four nine", "quattro nove"),
+    ("seven", "sette"),
+    ("two zero six", "due zero sei"),
+    ("one eight", "uno otto"),
+    ("five three", "cinque tre"),
+)
+
+
+def _examples(source: str, target: str, translated: bool) -> str:
+    return "".join(f"{source}: {a}\n{target}: {b if translated else a}\n" for a, b in _PAIRS)
+
+
+PROMPTS = {
+    "asr": Prompt(
+        f"Write down what is said.\n{_examples('Audio', 'Text', False)}Audio:", "\nText:"
+    ),
+    "st": Prompt(
+        f"Translate to Italian.\n{_examples('English', 'Italian', True)}English:", "\nItalian:"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A cell outside the grid, one thing changed: an ablation or a control.
+
+    Attributes:
+        name: What is changed.
+        encoder: Encoder of the cell.
+        adapter: Adapter of the cell.
+        options: Changed arguments of :func:`labcore.speech.cells.run_cell`.
+    """
+
+    name: str
+    encoder: str
+    adapter: str
+    options: dict[str, Any]
+
+
+VARIANTS = (
+    Variant("no warm-up", "conformer", "conv", {"warm_steps": 0}),
+    Variant("outputs start at 1", "conformer", "conv", {"unit_scale": True}),
+    Variant("scrambled language model", "conformer", "conv", {"scrambled": True}),
+    Variant("audio padded to 30 s", "whisper", "conv", {"pad": "30s"}),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole experiment.
+
+    Attributes:
+        seed: First of the repeats' seeds.
+        repeats: Trainings of each cell; each has its own start and order of clips.
+        encoders: Levels of the first factor.
+        adapters: Levels of the second.
+        lms: Levels of the third; ``"none"`` reads the nearest token embedding.
+        steps: Steps on the language model's loss, tasks taking turns.
+        batch: Clips a step.
+        lr: Peak learning rate, chosen once on one cell (conformer, conv, SmolLM2).
+        warm_steps: Steps of the warm-up.
+        train_clips: Clips to train on.
+        test_clips: Clips of each test set.
+        variants: Cells outside the grid, on the first language model.
+        live_steps: Steps of one more cell with a real model when the grid has none.
+        resamples: Of the bootstrap.
+        resume: Keep finished cells until the run has ended well.
+        jobs: Worker processes on this machine.
+        cluster: Address of a Dask scheduler, or ``"local"``; None uses ``jobs`` processes.
+    """
+
+    seed: int
+    repeats: int
+    encoders: tuple[str, ...]
+    adapters: tuple[str, ...]
+    lms: tuple[str, ...]
+    steps: int
+    batch: int
+    lr: float
+    warm_steps: int
+    train_clips: int
+    test_clips: int
+    variants: tuple[Variant, ...] = ()
+    live_steps: int = 0
+    resamples: int = 1000
+    resume: bool = False
+    jobs: int = 1
+    cluster: str | None = None
+
+    @classmethod
+    def quick(cls, seed: int = 0) -> "Config":
+        """About a minute: no language model, and three steps with one to prove the path."""
+        return cls(
+            seed=seed, repeats=1, encoders=ENCODERS, adapters=ADAPTERS, lms=(NO_LM,), steps=0,
+            batch=8, lr=1e-3, warm_steps=60, train_clips=192, test_clips=24, live_steps=3,
+            resamples=200,
+        )  # fmt: skip
+
+    @classmethod
+    def full(cls, seed: int = 0) -> "Config":
+        """The size of the committed results: about an hour and a half on one core."""
+        return cls(
+            seed=seed, repeats=3, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=60,
+            batch=8, lr=1e-3, warm_steps=150, train_clips=600, test_clips=60, variants=VARIANTS,
+            resume=True,
+        )  # fmt: skip
+
+    def recipe(self, **changes: Any) -> dict[str, Any]:
+        """The training recipe as plain numbers, some changed."""
+        plain = asdict(Recipe(steps=self.steps, batch=self.batch, lr=self.lr))
+        return plain | {"warm_steps": self.warm_steps} | changes
