@@ -71,8 +71,9 @@ def _topic_module(topic: str, name: str) -> Any:
 
 def _run(args: argparse.Namespace) -> int:
     from labcore.runs import terminal
+    from labcore.runtime import peers_on_path
 
-    _peers_on_path()
+    peers_on_path()
     experiment = _topic_module(args.topic, "experiment")
     preset = "full" if args.full else "quick"
     config = getattr(experiment.Config, preset)(seed=args.seed)
@@ -87,13 +88,6 @@ def _run(args: argparse.Namespace) -> int:
     spent = result.provenance
     print(f"\n{path}  ({spent.seconds:.0f} s, {spent.cpu_seconds:.0f} CPU s)")
     return 0
-
-
-def _peers_on_path() -> None:
-    """Let an experiment find the installed peers (peft); an installed lab has no bench."""
-    if (ROOT / "bench").is_dir():
-        sys.path.insert(0, str(ROOT))
-        sys.path.extend(importlib.import_module("bench.peers").ready_paths())
 
 
 def _claims(args: argparse.Namespace) -> int:

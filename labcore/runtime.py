@@ -6,6 +6,7 @@ which walks all objects that the imports made; freezing them once makes that wal
 """
 
 import gc
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -52,6 +53,18 @@ def freeze_startup() -> int:
     gc.collect()
     gc.freeze()
     return gc.get_freeze_count()
+
+
+def peers_on_path() -> None:
+    """Let this process import the peers that ``lab bench --setup-peers`` has installed.
+
+    An installed lab has no bench and no such peers: then nothing happens.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if (root / "bench" / "peers").is_dir():
+        sys.path.insert(0, str(root))
+        found = importlib.import_module("bench.peers").ready_paths()
+        sys.path.extend(path for path in found if path not in sys.path)
 
 
 def versions(packages: tuple[str, ...] = REPORTED_PACKAGES) -> dict[str, str]:
