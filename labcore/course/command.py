@@ -11,27 +11,26 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 ABOUT = "build, execute, export or grade the notebooks"
 ABOUT_GRADE = "a student's own look: which exercises of a notebook pass"
-ACTIONS = ("build", "execute", "export", "grade")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``lab notebooks``."""
-    parser.add_argument("action", choices=ACTIONS)
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="ID",
-        help="as P06 (default: all); for grade the folder of submissions",
-    )
-    parser.add_argument("--check", action="store_true", help="build: fail when a copy is stale")
-    parser.add_argument("--nbgrader", metavar="DIR", help="build: a source tree for nbgrader")
-    parser.add_argument("--fast", action="store_true", help="execute: as scripts, no kernels")
-    parser.add_argument(
-        "--out", help="export: the site (default site); grade: the table (default grades.csv)"
-    )
-    parser.add_argument("--self-contained", action="store_true", help="export: all in each page")
-    parser.add_argument("--fresh", type=int, help="grade: seed of the drawn inputs (default: new)")
-    parser.add_argument("--jobs", type=int, default=1, help="grade: submissions at once")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    build = actions.add_parser("build", help="write the student and solution copies")
+    build.add_argument("--check", action="store_true", help="write nothing; fail when one is stale")
+    build.add_argument("--nbgrader", metavar="DIR", help="a source tree for nbgrader instead")
+    execute = actions.add_parser("execute", help="run the solutions, in kernels of their own")
+    execute.add_argument("--fast", action="store_true", help="as scripts, without kernels")
+    export = actions.add_parser("export", help="write the reading copy")
+    export.add_argument("--out", default=str(ROOT / "site"), help="its folder (default site)")
+    export.add_argument("--self-contained", action="store_true", help="all in each page")
+    for action in (build, execute, export):
+        action.add_argument("names", nargs="*", metavar="ID", help="as P06 (default: all)")
+    grade = actions.add_parser("grade", help="grade a folder of submissions, a folder a student")
+    grade.add_argument("folder", type=Path)
+    grade.add_argument("--out", default="grades.csv", help="the table (default grades.csv)")
+    grade.add_argument("--fresh", type=int, help="seed of the drawn inputs (default: a new one)")
+    grade.add_argument("--jobs", type=int, default=1, help="submissions at once")
 
 
 def add_grade_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,20 +59,17 @@ def _make(args: argparse.Namespace) -> Sequence[str]:
         return commands.build_all(NOTEBOOKS, check=args.check)
     if args.action == "execute":
         return commands.execute_all(NOTEBOOKS, names=args.names, fast=args.fast)
-    out = Path(args.out or ROOT / "site")
-    return commands.export_all(NOTEBOOKS, out, names=args.names, self_contained=args.self_contained)
+    return commands.export_all(
+        NOTEBOOKS, Path(args.out), names=args.names, self_contained=args.self_contained
+    )
 
 
 def _grade(args: argparse.Namespace) -> Sequence[str]:
     from labcore.course import commands, grading
 
-    if len(args.names) != 1:
-        raise ValueError("name the folder of submissions: lab notebooks grade FOLDER")
     fresh = secrets.randbelow(10**6) if args.fresh is None else args.fresh
-    out = Path(args.out or "grades.csv")
-    rows = grading.grade(
-        Path(args.names[0]), commands.sources(NOTEBOOKS), fresh=fresh, jobs=args.jobs
-    )
+    rows = grading.grade(args.folder, commands.sources(NOTEBOOKS), fresh=fresh, jobs=args.jobs)
+    out = Path(args.out)
     grading.to_csv(rows, out)
     students = len({row["student"] for row in rows})
     print(f"{out}: {len(rows)} answers of {students} students, fresh seed {fresh}")

@@ -4,10 +4,12 @@ Each function looks at everything and returns its problems as lines, none when a
 raises only for what the caller got wrong.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from labcore.course import building, executing, exporting, markup, pages
+from labcore.course import building, executing, exporting, markup, pages, scripts
 from labcore.course.anatomy import AnatomyError
 from labcore.course.lab import Lab
 from labcore.course.markup import SourceError
@@ -82,7 +84,7 @@ def execute_all(
     fast: bool = False,
     report: Report = print,
 ) -> list[str]:
-    """Execute every solution notebook, or with ``fast`` every source as a script.
+    """Execute every solution notebook, or with ``fast`` every source as a script, a core each.
 
     Args:
         root: The ``notebooks`` folder.
@@ -93,22 +95,29 @@ def execute_all(
     """
     problems: list[str] = []
     cells: list[tuple[float, str]] = []
-    for source in sources(root, names):
+
+    def execute(source: Path) -> executing.Run | Exception:
         try:
             if fast:
-                run = executing.execute_script(source, timeout=timeout)
-            else:
-                run = executing.execute(copy_of(root, source, "solution"), timeout=timeout)
+                return scripts.execute_script(source, timeout=timeout)
+            return executing.execute(copy_of(root, source, "solution"), timeout=timeout)
         except (executing.NotebookError, FileNotFoundError) as error:
-            problems.append(str(error))
-            report(f"{source.stem}: failed")
-            continue
-        id = source.name.split("_")[0]
-        cells += [(seconds, cell) for cell, seconds in run.cells.items()]
-        budget = Lab(id, 0).budget
-        report(f"{source.stem}: {run.seconds:.1f} s, {run.cpu_seconds:.1f} of {budget} s of CPU")
-        if run.cpu_seconds > budget:
-            problems.append(f"{source}: {run.cpu_seconds:.0f} s of CPU, the budget is {budget}")
+            return error
+
+    chosen = sources(root, names)
+    with ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) if fast else 1) as pool:
+        for source, run in zip(chosen, pool.map(execute, chosen), strict=True):
+            if isinstance(run, Exception):
+                problems.append(str(run))
+                report(f"{source.stem}: failed")
+                continue
+            budget = Lab(source.name.split("_")[0], 0).budget
+            cells += [(seconds, cell) for cell, seconds in run.cells.items()]
+            report(
+                f"{source.stem}: {run.seconds:.1f} s, {run.cpu_seconds:.1f} of {budget} s of CPU"
+            )
+            if run.cpu_seconds > budget:
+                problems.append(f"{source}: {run.cpu_seconds:.0f} s of CPU, the budget is {budget}")
     for seconds, cell in sorted(cells, reverse=True)[:SLOWEST]:
         report(f"  {seconds:6.2f} s  {cell}")
     return problems

@@ -7,8 +7,6 @@ the environment) ``lab.explore`` tries each control at both ends.
 
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from labcore.course import markup
 from labcore.course.anatomy import shows_figure
-from labcore.course.building import cell_id
 from labcore.course.lab import STATIC, SWEEP
 
 PLOT = "application/vnd.plotly.v1+json"
@@ -119,12 +115,12 @@ class _Attempt:
         )
         start, spent = time.perf_counter(), _children_seconds()
         try:
-            client.execute(env=_environment(**self.variables))
+            client.execute(env=environment(**self.variables))
         except CellTimeoutError:
             tail = f"still running after {self.timeout:g} s, stopped"
             raise NotebookError(self.path, self.current, tail) from None
         except CellExecutionError as error:
-            raise NotebookError(self.path, self.current, _tail(error.traceback)) from None
+            raise NotebookError(self.path, self.current, tail_of(error.traceback)) from None
         return self._report(notebook, time.perf_counter() - start, _children_seconds() - spent)
 
     def _begin(self, cell: Any, cell_index: int) -> None:
@@ -156,38 +152,13 @@ class _Attempt:
         )
 
 
-def execute_script(path: Path, *, timeout: float = 120) -> Run:
-    """The fast lane: run a source as a plain script, in a fresh process, without a kernel.
-
-    Raises:
-        NotebookError: It failed, with the id of the cell it stopped in, or took too long.
-    """
-    start, spent = time.perf_counter(), _children_seconds()
-    variables = {SWEEP: "1", "PLOTLY_RENDERER": "browser"}  # one that draws nothing by itself
-    try:
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-W", "ignore", str(path.resolve())],
-            env=_environment(**variables),
-            cwd=path.parent,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-    except subprocess.TimeoutExpired:
-        tail = f"still running after {timeout:g} s, stopped"
-        raise NotebookError(path, "script", tail) from None
-    if done.returncode:
-        raise NotebookError(path, _script_cell(path, done.stderr), _tail(done.stderr))
-    seconds, cpu_seconds = time.perf_counter() - start, _children_seconds() - spent
-    return Run({}, seconds, cpu_seconds, {}, printed=done.stdout)
-
-
 def is_plot(output: Mapping[str, Any]) -> bool:
     """True for an output that holds a plotly figure."""
     return PLOT in output.get("data", {})
 
 
-def _environment(**variables: str) -> dict[str, str]:
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment for a notebook: one thread, no drawing outside the notebook."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     plain = {"PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0"}
     kept = {k: v for k, v in os.environ.items() if k not in (STATIC, SWEEP)}
@@ -231,20 +202,7 @@ def _errors(outputs: Mapping[str, Iterable[Any]]) -> Iterator[tuple[str, str]]:
                 yield name, f"{output['ename']}: {output['evalue']}"
 
 
-def _tail(traceback: str) -> str:
+def tail_of(traceback: str) -> str:
+    """The last lines of a traceback, without colours."""
     lines = [line.rstrip() for line in ANSI.sub("", traceback).splitlines() if line.strip()]
     return "\n".join(lines[-TAIL_LINES:])
-
-
-def _script_cell(path: Path, stderr: str) -> str:
-    """The id of the cell that a script stopped in, else its line, from the traceback."""
-    lines = re.findall(rf'File "{re.escape(str(path.resolve()))}", line (\d+)', stderr)
-    if not lines:
-        return "script"
-    where = int(lines[0])  # the outermost frame: the cell that was being run
-    try:
-        source = markup.parse(path)
-    except (markup.SourceError, SyntaxError):
-        return f"line {where}"
-    inside = [c for c in source.cells if c.line <= where]
-    return f"{cell_id(source, inside[-1])} (line {int(lines[-1])})" if inside else f"line {where}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from labcore.course import building, executing
+from labcore.course import building, executing, scripts
 from labcore.course.executing import NotebookError, Run
 
 Write = Callable[..., Path]
@@ -130,12 +130,12 @@ def test_a_dead_kernel_gets_one_more_try(written: Write, tmp_path: Path) -> None
 
 
 def test_script_lane(demo: Path, edited: Callable[[str, str], Path]) -> None:
-    run = executing.execute_script(demo, timeout=60)
+    run = scripts.execute_script(demo, timeout=60)
     assert "B99.1 passed\nB99.2 passed\n" in run.printed
     assert run.cpu_seconds > 0
     path = edited("larger = 3 / 4", "larger = 1 / 4")
     with pytest.raises(NotebookError, match="Hint: that is the other option") as caught:
-        executing.execute_script(path, timeout=60)
+        scripts.execute_script(path, timeout=60)
     assert caught.value.cell_id.startswith("B99-2-check (line ")
 
 
@@ -143,4 +143,4 @@ def test_a_script_that_hangs_is_stopped(tmp_path: Path) -> None:
     path = tmp_path / "endless.py"
     path.write_text("while True:\n    pass\n")
     with pytest.raises(NotebookError, match="still running after 1 s"):
-        executing.execute_script(path, timeout=1)
+        scripts.execute_script(path, timeout=1)
