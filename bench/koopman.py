@@ -1,12 +1,12 @@
 """Every product of the Koopman topic against what people would use instead.
 
-Peers: PyDMD, Ridge of scikit-learn, STLSQ of PySINDy, GraphConv of PyG. Both sides get the same
-arrays and must give equal results before anything is timed. Times are CPU seconds in this process,
-the least of at least three, the two sides taking turns; threads are limited to one.
+    lab bench --setup-peers pydmd scikit-learn pysindy torch-geometric
+    lab bench koopman
+
+Both sides get the same arrays and must give equal results before anything is timed. Times are CPU
+seconds in this process, the least of three turns, the two sides taking turns; one thread.
 """
 
-import importlib
-import importlib.metadata
 import time
 import warnings
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import peers
 from labcore.koopman.cells import GraphLSTMCell
-from labcore.koopman.dmd import dmd
+from labcore.koopman.dmd import DMDResult, Method, dmd
 from labcore.koopman.sindy import edge_sindy, graph_library, polynomial_library, stlsq
 from labcore.koopman.steps import DenseSteps
 from labcore.runs import Progress, silent
@@ -24,14 +25,18 @@ from labcore.runtime import limit_threads
 
 Row = dict[str, Any]
 REPEATS = 3
+NEEDED = ("pydmd", "scikit-learn", "pysindy", "torch-geometric")
 
 
 def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
-    """Every race, one row each; races whose peer is not installed are left out with a note.
+    """Every race, one row each; ``quick`` leaves out the largest sizes.
 
-    ``quick`` leaves out the two largest sizes.
+    Raises:
+        PeerMissing: a peer is not installed; the message names the command.
+        RuntimeError: the two sides of a race do not give equal results.
     """
     limit_threads(1)
+    versions = {name: peers.use(name) for name in NEEDED}
     report = progress or silent
     races: list[Callable[[], Row]] = [
         lambda: tall_dmd(16_000, 8.0),
@@ -49,44 +54,46 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
             lambda: edges(50, 50, 64, 188, 3, 40.0),
         ]
     table = []
-    for done, race in enumerate(races):
-        try:
-            table.append(race())
-        except ImportError as error:
-            table.append({"name": f"left out: {error}", "work": "koopman"})
+    for done, contest in enumerate(races):
+        row = contest()
+        table.append({**row, "peer_version": versions[row["peer"]]})
         report(done + 1, len(races), "races")
     return table
 
 
-def tall_dmd(m: int, goal: float, method: str = "auto") -> Row:
+def tall_dmd(m: int, goal: float, method: Method = "auto") -> Row:
     """Exact DMD of one tall system: m rows, 106 snapshots, 16 modes."""
-    pydmd = _peer("pydmd", "pip install pydmd")
+    from pydmd import DMD
+
     X = _snapshots(m, 106)
-    peer = _quiet(lambda: pydmd.DMD(svd_rank=16, exact=True, opt=True).fit(X))
-    ours: Callable[[], Any] = lambda: dmd(X, 16, method)  # type: ignore[arg-type]  # noqa: E731
-    agreement = _same_eigenvalues(ours().eigs, peer().eigs)
+    ours = lambda: dmd(X, 16, method)  # noqa: E731
+    peer = _quiet(lambda: DMD(svd_rank=16, exact=True).fit(X))
     name = f"exact DMD, {m} x 106, r=16" + ("" if method == "auto" else f", {method}")
-    return _row(name, "pydmd", ours, peer, goal, agreement)
+    return _row(name, "pydmd", ours, peer, goal, _said(*_same_modes(ours(), peer())))
 
 
 def batch_dmd() -> Row:
     """60 systems of 1600 x 50 at once against a loop."""
-    pydmd = _peer("pydmd", "pip install pydmd")
+    from pydmd import DMD
+
     X = np.stack([_snapshots(1600, 50, seed=i) for i in range(60)])
-
-    def loop() -> list[Any]:
-        return [pydmd.DMD(svd_rank=8, exact=True, opt=True).fit(x) for x in X]
-
-    peer = _quiet(loop)
     ours = lambda: dmd(X, 8)  # noqa: E731
-    found = ours().eigs
-    agreement = max(_same_eigenvalues(a, b.eigs) for a, b in zip(found, peer(), strict=True))
+    peer = _quiet(lambda: [DMD(svd_rank=8, exact=True).fit(x) for x in X])
+    found = ours()
+    gaps = [
+        _same_modes(DMDResult(e, m, a, s, found.method_used), theirs)
+        for e, m, a, s, theirs in zip(
+            found.eigs, found.modes, found.amplitudes, found.singular_values, peer(), strict=True
+        )
+    ]
+    agreement = _said(*np.max(gaps, axis=0))
     return _row("60 systems of 1600 x 50, r=8", "pydmd", ours, peer, 4.0, agreement)
 
 
 def edges(n: int, steps: int, k: int, count: int, degree: int, goal: float) -> Row:
     """Signed edge weights by the dual against all Ridge coefficients, then summed."""
-    linear = _peer("sklearn.linear_model", "pip install scikit-learn")
+    from sklearn.linear_model import Ridge
+
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(n, steps, k)).cumsum(axis=1) / 10
     pairs = np.argwhere(np.triu(np.ones((n, n)), 1))
@@ -95,7 +102,7 @@ def edges(n: int, steps: int, k: int, count: int, degree: int, goal: float) -> R
     def full() -> np.ndarray:
         own, products = graph_library(Z, chosen, degree)
         theta = np.concatenate([_rows(own[:, :-1]), _rows(products[:, :, :-1])], axis=1)
-        ridge = linear.Ridge(alpha=1.0, fit_intercept=False).fit(theta, _rows(Z[:, 1:]))
+        ridge = Ridge(alpha=1.0, fit_intercept=False).fit(theta, _rows(Z[:, 1:]))
         block = ridge.coef_.T[own.shape[0] * k :].reshape(len(products), count, k, n, k)
         return np.abs(block.sum(axis=(0, 2, 4))).sum(axis=1)
 
@@ -108,12 +115,15 @@ def edges(n: int, steps: int, k: int, count: int, degree: int, goal: float) -> R
 
 def lorenz_stlsq() -> Row:
     """Sparse regression of the Lorenz system, 5000 samples, degree 2."""
-    pysindy = _peer("pysindy", "pip install pysindy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pysindy import STLSQ
+
     q = lorenz(5000)
     slope = np.gradient(q, 0.002, axis=0)
     theta = polynomial_library(q, 2, ("x", "y", "z"))[0]
     ours = lambda: stlsq(theta, slope, 0.1)  # noqa: E731
-    peer = _quiet(lambda: pysindy.STLSQ(threshold=0.1, alpha=0.05).fit(theta, slope))
+    peer = _quiet(lambda: STLSQ(threshold=0.1, alpha=0.05).fit(theta, slope))
     found, theirs = ours(), peer().coef_
     _require(np.array_equal(found != 0, theirs != 0), "supports differ")
     gap = float(np.abs(found - theirs).max())
@@ -140,14 +150,15 @@ def lorenz(steps: int, dt: float = 0.002) -> np.ndarray:
 
 def cell() -> Row:
     """Forward and backward of one LSTM layer, 24 graphs of 50 people and 50 steps."""
-    conv = _peer("torch_geometric.nn", "pip install torch-geometric").GraphConv
+    from torch_geometric.nn import GraphConv
+
     torch.manual_seed(0)
     b, t, n, hidden = 24, 50, 50, 16
     upper = torch.triu((torch.rand(t, b, n, n) < 0.005).float(), 1)
     A = upper + upper.transpose(-1, -2)
     x = torch.rand(t, b, n, 1)
     layer = GraphLSTMCell(1, hidden)
-    gates = [conv(1 + hidden, hidden, aggr="add") for _ in range(4)]
+    gates = [GraphConv(1 + hidden, hidden, aggr="add") for _ in range(4)]
     for i, gate in enumerate(gates):
         part = slice(i * hidden, (i + 1) * hidden)
         gate.lin_rel.weight.data = layer.neighbour.weight.data[part].clone()
@@ -192,10 +203,20 @@ def _snapshots(m: int, n: int, seed: int = 0) -> np.ndarray:
     return path + 0.1 * rng.normal(size=(m, n))
 
 
-def _same_eigenvalues(ours: np.ndarray, theirs: np.ndarray) -> float:
-    gap = float(np.abs(ours[:, None] - theirs[None]).min(axis=1).max())
+def _same_modes(ours: DMDResult, theirs: Any) -> tuple[float, float]:
+    """Eigenvalues, and modes times amplitudes, agree: how far they are apart."""
+    match = np.abs(ours.eigs[:, None] - theirs.eigs[None]).argmin(axis=1)
+    _require(sorted(match) == list(range(len(match))), "eigenvalues do not pair up")
+    gap = float(np.abs(ours.eigs - theirs.eigs[match]).max())
     _require(gap < 1e-8, f"eigenvalues differ by {gap}")
-    return gap
+    a, b = ours.modes * ours.amplitudes, (theirs.modes * theirs.amplitudes)[:, match]
+    apart = float(np.linalg.norm(a - b) / np.linalg.norm(b))
+    _require(apart < 1e-6, f"modes differ by {apart}")
+    return gap, apart
+
+
+def _said(gap: float, apart: float) -> str:
+    return f"eigenvalues to {gap:.0e}, modes to {apart:.0e}"
 
 
 def _rows(blocks: np.ndarray) -> np.ndarray:
@@ -212,15 +233,6 @@ def _edge_list(A: torch.Tensor) -> torch.Tensor:
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise RuntimeError(f"the two sides differ, nothing was timed: {otherwise}")
-
-
-def _peer(module: str, command: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{module} is not installed ({command})") from error
 
 
 def _quiet(call: Callable[[], Any]) -> Callable[[], Any]:
@@ -255,19 +267,18 @@ def _row(
     ours: Callable[[], Any],
     theirs: Callable[[], Any],
     goal: float,
-    agreement: float | str,
+    agreement: str,
 ) -> Row:
     ours_s, peer_s = race(ours, theirs)
-    said = agreement if isinstance(agreement, str) else f"eigenvalues to {agreement:.0e}"
     return {
         "name": name,
         "work": "koopman",
         "peer": peer,
-        "peer_version": importlib.metadata.version(peer),
+        "peer_version": "",
         "ours_s": ours_s,
         "peer_s": peer_s,
         "ratio": peer_s / ours_s,
         "goal": goal,
-        "agreement": said,
+        "agreement": agreement,
         "threads": torch.get_num_threads(),
     }

@@ -23,7 +23,12 @@ def where_and_when(view: View) -> go.Figure:
     """
     fig = make_subplots(
         3, 1, row_heights=[0.36, 0.2, 0.44], vertical_spacing=0.115,
-        subplot_titles=("Contacts", f"Signal: {label(view.setting.explainer)}", "People"),
+        subplot_titles=(
+            "Contacts",
+            f"{label(view.setting.explainer)}: "
+            + _beside(view, "time_f1_window", "F1 of windows", ("always", "random")),
+            "People: " + _beside(view, "node_auc", "AUC", ("input_flag", "random")),
+        ),
     )  # fmt: skip
     _raster(fig, view)
     _signal(fig, view)
@@ -54,6 +59,13 @@ def where_and_when(view: View) -> go.Figure:
         params={"network": view.network, "graph": view.index, **vars(view.setting)},
         height=1040,
     )
+
+
+def _beside(view: View, kind: str, text: str, trivial: tuple[str, ...]) -> str:
+    """A score of the explainer beside those of trivial ones."""
+    scores = {row["explainer"]: row[kind] for row in reversed(view.table)}
+    others = ", ".join(f"{label(name)} {_number(scores[name])}" for name in trivial)
+    return f"{text} {_number(view.table[0][kind])} ({others})"
 
 
 def _number(value: float) -> str:

@@ -96,8 +96,8 @@ def deletion_curves(
         fig,
         title=f"Cut what is called relevant: {place(network)}, seed {first}",
         alt=f"Mean drop of the logit over {here[0]['graphs']} graphs: {'; '.join(said)}.",
-        caption="The higher, the more the network depended on those steps; bars are standard "
-        "errors over graphs, integrated gradients were run on fewer of them.",
+        caption="The higher, the more the network depended on those steps. Bars are standard "
+        "errors over graphs.",
         source="deletion_curves",
         params={"network": network, "seed": first},
         height=460,
