@@ -76,7 +76,7 @@ def language_model(name: str, scrambled: bool = False) -> FrozenLM:
 
 
 @cache
-def front(name: str, pad: str = "none", train_clips: int = 600, test_clips: int = 60) -> Front:
+def front(name: str, pad: str = "none", train_clips: int = 440, test_clips: int = 60) -> Front:
     """Features of the corpus by one encoder, computed once and kept on disk."""
     encoder = make_encoder(name, **({"pad": pad} if name == "whisper" else {}))
     store, spoken = FeatureStore(), corpus.load()
@@ -105,7 +105,7 @@ def run_cell(
     lm: str,
     repeat: int,
     recipe: dict[str, Any],
-    train_clips: int = 600,
+    train_clips: int = 440,
     test_clips: int = 60,
     pad: str = "none",
     unit_scale: bool = False,

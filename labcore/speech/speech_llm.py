@@ -20,6 +20,7 @@ from labcore.speech.adapters import Adapter, AdapterOutput
 from labcore.speech.layers import padding_mask
 
 IGNORED = -100
+FILLER = ","  # one token; stands for "no word here" in worked examples and in the warm-up
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ ESPEAK = {
     "test": ("en-us+f4", "en-gb-x-gbclan+m2", "en-gb+linda"),
 }  # fmt: skip
 FLITE = {"train": ("awb", "kal16", "slt"), "test": ("rms",)}
-TRAIN_CLIPS, TEST_CLIPS, SEED = 600, 60, 20240925
+TRAIN_CLIPS, TEST_CLIPS, SEED = 440, 60, 20240925
 KEEP_BELOW = 0.5  # error rate of the better of the two transcripts
 PHONEMES = {
     "zero": "z", "one": "w ʌ n", "two": "t u", "three": "θ ɹ i", "four": "f ɔ ɹ", "five": "f aɪ v",

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from labcore.runs import Progress, silent
 from labcore.speech.adapters import ctc_loss
-from labcore.speech.speech_llm import Batch, Prompt, SpeechLLM
+from labcore.speech.speech_llm import FILLER, Batch, Prompt, SpeechLLM
 
 CLIP = 1.0  # largest gradient norm
 
@@ -85,26 +85,29 @@ def batches(count: int, size: int, generator: torch.Generator) -> Iterator[list[
 
 
 class TokenScores(nn.Module):
-    """Log-probabilities of the training tokens and a learned blank, by scaled cosine.
+    """Log-probabilities of the training tokens and a blank, by scaled cosine; nothing is trained.
+
+    The blank is the embedding of a filler that the prompt's worked examples show between words, so
+    that after the warm-up the outputs look like a text the model has just seen copied.
 
     Args:
-        embeddings: The language model's embeddings of the tokens (v, d), frozen.
+        filler: Embedding (d,) of the filler, column 0.
+        embeddings: The language model's embeddings of the tokens (v, d).
         ids: Which tokens these are.
     """
 
-    def __init__(self, embeddings: Tensor, ids: Sequence[int]):
+    SCALE = 10.0
+
+    def __init__(self, filler: Tensor, embeddings: Tensor, ids: Sequence[int]):
         super().__init__()
         self.ids = list(ids)
-        self.register_buffer("tokens", F.normalize(embeddings.float(), dim=-1))
-        self.blank = nn.Parameter(torch.zeros(1, embeddings.shape[1]))
-        nn.init.normal_(self.blank, std=0.02)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        table = torch.cat([filler[None], embeddings]).float()
+        self.register_buffer("table", F.normalize(table, dim=-1))
 
     def forward(self, embeds: Tensor) -> Tensor:
-        """(b, n, d) to (b, n, v + 1); the blank is column 0."""
-        table = torch.cat([F.normalize(self.blank, dim=-1), self.tokens])
-        scores = F.normalize(embeds, dim=-1) @ table.T
-        return (scores * self.log_scale.exp()).log_softmax(dim=-1)
+        """(b, n, d) to (b, n, v + 1)."""
+        scores = F.normalize(embeds, dim=-1) @ self.table.T
+        return (self.SCALE * scores).log_softmax(dim=-1)
 
 
 def warm_up(
@@ -120,8 +123,9 @@ def warm_up(
     vocabulary = sorted({w for row in words for w in row})
     place = {w: i for i, w in enumerate(vocabulary)}
     targets = [torch.tensor([place[w] for w in row]) for row in words]
-    scores = TokenScores(model.lm.embed(vocabulary), vocabulary)
-    optimizer = _optimizer([*model.adapter.parameters(), *scores.parameters()], recipe.warm_lr)
+    (filler,) = model.lm.embed(model.lm.ids(FILLER))
+    scores = TokenScores(filler, model.lm.embed(vocabulary), vocabulary)
+    optimizer = _optimizer(list(model.adapter.parameters()), recipe.warm_lr)
     pick = batches(len(words), recipe.warm_batch, generator)
     for step in range(recipe.warm_steps):
         numbers = next(pick)
