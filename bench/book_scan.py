@@ -1,8 +1,5 @@
 """The scan of :mod:`labcore.blocks.ssm` against the public parallel scan of mambapy.
 
-    pip install --no-deps mambapy
-    lab bench book_scan
-
 Same sequences, one thread, the two sides taking turns; CPU seconds, the median of the rounds.
 Agreement is the error of ours against a float64 loop, beside that of the float32 loop.
 """
@@ -15,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import peers
 from labcore.blocks.ssm import scan
 from labcore.runs import Progress, silent
 from labcore.runtime import limit_threads
@@ -28,10 +26,9 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
     """One row a length and direction.
 
     Raises:
-        ImportError: mambapy is not installed.
+        PeerMissing: mambapy is not installed.
     """
-    from importlib.metadata import version
-
+    version = peers.use("mambapy")
     from mambapy.pscan import pscan
 
     limit_threads(1)
@@ -56,7 +53,7 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
                     "name": f"scan, {length} steps, {way}",
                     "work": "book",
                     "peer": "mambapy pscan",
-                    "peer_version": version("mambapy"),
+                    "peer_version": version,
                     "ours_s": times[0],
                     "peer_s": times[1],
                     "ratio": times[1] / times[0],
@@ -101,10 +98,3 @@ def _turns(
             if turn > 1:  # the first two warm up
                 kept.append(time.process_time() - start)
     return [statistics.median(kept) for kept in found]
-
-
-if __name__ == "__main__":
-    for row in rows(quick=True):
-        print(
-            row["name"], f"{row['ours_s'] * 1e3:.2f} ms", f"{row['ratio']:.2f}x", row["agreement"]
-        )

@@ -1,24 +1,27 @@
-"""An ALaST step against a plain ALaST step, full fine-tuning and LoRA, on one clock.
+"""An ALaST step against a plain ALaST step, full fine-tuning, LoRA and half measures, on one clock.
 
 The plain step is the public code's, written from its description in
 ``labcore/finetuning/reference.py``: explicit attention, a clone of the input, a Python number a
 layer, full sort and advanced indexing, one graph through all layers. It gets the same budgets and
 the same layers, and must give the same loss and gradients before anything is timed. LoRA is peft's,
-where it is installed. L = 12, D = 192, 3 heads, K = 9, budgets 0.9, float32; CPU seconds, medians,
-the sides taking turns; saved bytes are exact counts, means over the layers drawn.
+rank 16 on query, key, value and output, once ``lab bench --setup-peers peft`` has installed it.
+L = 12, D = 192, 3 heads, K = 9, budgets 0.9, float32; CPU seconds, medians, the sides taking turns;
+saved bytes are exact counts, means over five draws.
 """
 
 import copy
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench import peers
 from labcore.blocks.cost import saved_activation_bytes
 from labcore.blocks.vit import VisionTransformer, ViTConfig
 from labcore.finetuning.alast import ALaST
@@ -31,20 +34,35 @@ from labcore.runtime import limit_threads
 DEPTH, TRAINED, BUDGET = 12, 9, 0.9
 WARM_UP = 2
 Row = dict[str, Any]
-Step = Callable[[bool, tuple[int, ...]], int]
-# (patch size, batch): 50 and 197 tokens
+Layers = tuple[int, ...]
+Data = tuple[Tensor, Tensor]
+Step = Callable[[Layers, bool], int]
+# image size, patch size, batch: 50 and 197 tokens
 SIZES = {50: (28, 4, 16), 197: (56, 4, 4)}
-TIME_GOALS = {("full", 50): 1.7, ("full", 197): 1.7, ("plain", 50): 1.25, ("plain", 197): 1.1}
-BYTE_GOALS = {("full", 50): 2.0, ("full", 197): 2.0, ("plain", 50): 1.2, ("plain", 197): 1.1}
-PEERS = {
-    "plain": ("plain ALaST step (its rule, written anew)", "arXiv 2408.08670"),
-    "full": ("full fine-tuning, fused attention", torch.__version__),
-    "lora": ("LoRA, rank 16 on qkv and proj", "peft"),
-}
+PAPER = "paper: 1.3x time, 2x memory"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What an ALaST step is compared with.
+
+    Attributes:
+        name: As in the table.
+        version: Of the peer, or what it is.
+        make: Model and data to its step.
+        goals: Tokens -> wanted ratio of CPU time and of saved bytes.
+        agreement: Whether it must give ours' loss and gradients.
+    """
+
+    name: str
+    version: str
+    make: Callable[[nn.Module, Data], Step]
+    goals: dict[int, tuple[float, float]]
+    agreement: bool = False
 
 
 def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
-    """Every race, one row each."""
+    """Every race, one row for time and one for bytes."""
     limit_threads(1)
     report = progress or silent
     table: list[Row] = []
@@ -52,6 +70,25 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
         table += race(tokens, 7 if quick else 15)
         report(done + 1, len(SIZES), f"{tokens} tokens")
     return table
+
+
+def sides() -> list[Side]:
+    """Everybody but us; LoRA where peft is installed."""
+    found = [
+        Side(
+            "plain ALaST step (its rule, written anew)", "arXiv 2408.08670", plain,
+            {50: (1.25, 1.2), 197: (1.1, 1.1)}, agreement=True,
+        ),
+        Side("full fine-tuning, fused attention", PAPER, full,
+             {50: (1.7, 2.0), 197: (1.7, 2.0)}),
+        Side("full fine-tuning, explicit attention", PAPER, explicit, {}),
+        Side("last 9 layers", "ours, all tokens", last, {}),
+        Side("random 9 layers, all tokens", "ours, no saving", freezing, {}),
+        Side("tokens only, all layers trained", "ours", tokens_only, {}),
+    ]  # fmt: skip
+    if peers.is_ready("peft"):
+        found.append(Side("LoRA", f"peft {peers.use('peft')}", lora, {}))
+    return found
 
 
 def race(tokens: int, rounds: int) -> list[Row]:
@@ -67,45 +104,38 @@ def race(tokens: int, rounds: int) -> list[Row]:
         torch.randn(batch, 1, image, image, generator=g),
         torch.randint(10, (batch,), generator=g),
     )
-    agreement = compare(model, data)
-    sides = {
-        "ours": ours(copy.deepcopy(model), data),
-        "plain": plain(copy.deepcopy(model), data),
-        "full": full(copy.deepcopy(model), data),
-    }
-    with suppress(ImportError):
-        sides["lora"] = full(with_lora(copy.deepcopy(model)), data)
+    agreement, others = compare(model, data), sides()
+    steps = [side.make(copy.deepcopy(model), data) for side in others]
+    mine = ours(copy.deepcopy(model), data)
     drawn = [draw(turn) for turn in range(rounds + WARM_UP)]
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn, layers in enumerate(drawn):
-        for name, step in sides.items():
-            begin = time.process_time()
-            step(False, layers)
-            if turn >= WARM_UP:
-                seconds[name].append(time.process_time() - begin)
-    saved = {n: statistics.mean(s(True, la) for la in drawn) for n, s in sides.items()}
-    return table_of(tokens, seconds, saved, agreement)
-
-
-def table_of(
-    tokens: int, seconds: dict[str, list[float]], saved: dict[str, float], agreement: str
-) -> list[Row]:
-    """Time and bytes against each peer."""
+    seconds = timed([mine, *steps], drawn)
+    saved = [
+        statistics.mean(step(layers, True) for layers in drawn[:5]) / 1e6 for step in (mine, *steps)
+    ]
     table = []
-    for name in seconds:
-        if name == "ours":
-            continue
-        agreed = agreement if name == "plain" else "not asked"
-        times = statistics.median(seconds["ours"]), statistics.median(seconds[name])
-        table.append(row(f"step, {tokens} tokens", name, *times, TIME_GOALS, tokens, agreed))
-        held = saved["ours"] / 1e6, saved[name] / 1e6
-        title = f"step, {tokens} tokens: saved for backward (MB, not s)"
-        table.append(row(title, name, *held, BYTE_GOALS, tokens, agreed))
+    for number, side in enumerate(others):
+        agreed = agreement if side.agreement else "same model and pictures"
+        goals = side.goals.get(tokens, (None, None))
+        for what, costs, goal in (("", seconds, goals[0]), (": MB saved", saved, goals[1])):
+            title = f"step, {tokens} tokens{what}"
+            table.append(row(title, side, costs[0], costs[number + 1], goal, agreed))
     return table
 
 
-def draw(turn: int) -> tuple[int, ...]:
-    """The layers of a step, the same for both kinds of ALaST."""
+def timed(steps: list[Step], drawn: list[Layers]) -> list[float]:
+    """Median CPU seconds of each side; every round all sides train the same layers."""
+    seen: list[list[float]] = [[] for _ in steps]
+    for turn, layers in enumerate(drawn):
+        for step, times in zip(steps, seen, strict=True):
+            begin = time.process_time()
+            step(layers, False)
+            if turn >= WARM_UP:
+                times.append(time.process_time() - begin)
+    return [statistics.median(times) for times in seen]
+
+
+def draw(turn: int) -> Layers:
+    """The layers of a step, the same for all that draw layers."""
     g = torch.Generator().manual_seed(turn)
     return tuple(sorted(torch.randperm(DEPTH, generator=g)[:TRAINED].tolist()))
 
@@ -115,51 +145,83 @@ def settings() -> ALaSTConfig:
     return ALaSTConfig(TRAINED, rule="difference", budget_lr=0.0, init_budget=BUDGET)
 
 
-def optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer:
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
     """The same fused AdamW for every side."""
     asked = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.AdamW(asked, lr=1e-4, fused=True)
 
 
-def ours(model: torch.nn.Module, data: tuple[Tensor, Tensor]) -> Step:
+def ours(model: nn.Module, data: Data) -> Step:
     """Our step."""
     wrapped, optimizer = ALaST(model, settings()), optimizer_of(model)
 
-    def step(measure: bool, layers: tuple[int, ...]) -> int:
+    def step(layers: Layers, measure: bool) -> int:
         report = wrapped.step(F.cross_entropy, data, optimizer, layers=layers, measure=measure)
         return report.saved_bytes or 0
 
     return step
 
 
-def plain(model: torch.nn.Module, data: tuple[Tensor, Tensor]) -> Step:
+def tokens_only(model: nn.Module, data: Data) -> Step:
+    """Our step, no layer frozen."""
+    step = ours(model, data)
+    return lambda layers, measure: step(tuple(range(DEPTH)), measure)
+
+
+def plain(model: nn.Module, data: Data) -> Step:
     """The public code's step."""
     wrapped, optimizer = PlainALaST(model, [BUDGET] * DEPTH), optimizer_of(model)
 
-    def step(measure: bool, layers: tuple[int, ...]) -> int:
+    def step(layers: Layers, measure: bool) -> int:
         wrapped.freeze_all_but(layers)
-        return _learn(wrapped, model, optimizer, data, measure)
+        return learn(wrapped, model, optimizer, data, measure)
 
     return step
 
 
-def full(model: torch.nn.Module, data: tuple[Tensor, Tensor]) -> Step:
+def freezing(model: nn.Module, data: Data) -> Step:
+    """The model as it is; the layers that are not drawn do not ask for gradients."""
+    freeze, optimizer = PlainALaST(model, [1.0] * DEPTH).freeze_all_but, optimizer_of(model)
+
+    def step(layers: Layers, measure: bool) -> int:
+        freeze(layers)
+        return learn(model, model, optimizer, data, measure)
+
+    return step
+
+
+def last(model: nn.Module, data: Data) -> Step:
+    """Always the last nine."""
+    step = freezing(model, data)
+    return lambda layers, measure: step(tuple(range(DEPTH - TRAINED, DEPTH)), measure)
+
+
+def full(model: nn.Module, data: Data) -> Step:
     """All that asks for gradients, all tokens."""
     optimizer = optimizer_of(model)
-
-    def step(measure: bool, layers: tuple[int, ...]) -> int:
-        return _learn(model, model, optimizer, data, measure)
-
-    return step
+    return lambda layers, measure: learn(model, model, optimizer, data, measure)
 
 
-def _learn(
-    run: Any,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: tuple[Tensor, Tensor],
-    measure: bool,
+def explicit(model: nn.Module, data: Data) -> Step:
+    """The same with attention matrices that are stored."""
+    step = full(model, data)
+
+    def unfused(layers: Layers, measure: bool) -> int:
+        with sdpa_kernel(SDPBackend.MATH):
+            return step(layers, measure)
+
+    return unfused
+
+
+def lora(model: nn.Module, data: Data) -> Step:
+    """peft's adapters."""
+    return full(with_lora(model), data)
+
+
+def learn(
+    run: Any, model: nn.Module, optimizer: torch.optim.Optimizer, data: Data, measure: bool
 ) -> int:
+    """Forward, backward and step; the bytes saved for backward, if they are counted."""
     optimizer.zero_grad(set_to_none=True)
     if measure:
         with saved_activation_bytes(model) as saved:
@@ -173,52 +235,54 @@ def _learn(
     return total
 
 
-def compare(model: torch.nn.Module, data: tuple[Tensor, Tensor]) -> str:
-    """Loss and gradients of one pass on both sides."""
+def compare(model: nn.Module, data: Data) -> str:
+    """Loss and gradients of one pass, ours and the plain step's.
+
+    Raises:
+        RuntimeError: they differ.
+    """
     layers, (mine, theirs) = draw(99), (copy.deepcopy(model), copy.deepcopy(model))
-    wrapped = ALaST(mine, settings())
-    wrapped._layers = layers
     other = PlainALaST(theirs, [BUDGET] * DEPTH)
     other.freeze_all_but(layers)
-    with wrapped.only_drawn():
-        losses = (
-            F.cross_entropy(wrapped(data[0]), data[1]),
-            F.cross_entropy(other(data[0]), data[1]),
-        )
-        for loss in losses:
-            loss.backward()
+    loss = F.cross_entropy(other(data[0]), data[1])
+    loss.backward()
+    report = ALaST(mine, settings()).step(F.cross_entropy, data, _Keeps(mine), layers=layers)
     worst = 0.0
-    for ours_p, theirs_p in zip(mine.parameters(), theirs.parameters(), strict=True):
-        if (ours_p.grad is None) != (theirs_p.grad is None):
+    for one, two in zip(mine.parameters(), theirs.parameters(), strict=True):
+        a, b = one.grad, two.grad
+        if (a is None) != (b is None):
             raise RuntimeError("the two sides train different parameters")
-        if ours_p.grad is not None and theirs_p.grad is not None:
-            scale = float(theirs_p.grad.abs().max()) + 1e-8
-            worst = max(worst, float((ours_p.grad - theirs_p.grad).abs().max()) / scale)
-    if worst > 1e-3:
-        raise RuntimeError(f"gradients differ by {worst:.1e} of their size")
-    return f"loss to {abs(losses[0].item() - losses[1].item()):.0e}, gradients to {worst:.0e}"
+        if a is not None and b is not None:
+            worst = max(worst, float((a - b).abs().max() / (b.abs().max() + 1e-8)))
+    gap = abs(report.loss - loss.item())
+    if worst > 1e-3 or gap > 1e-5:
+        raise RuntimeError(f"losses differ by {gap:.1e}, gradients by {worst:.1e} of their size")
+    return f"loss to {gap:.0e}, gradients to {worst:.0e}"
+
+
+class _Keeps(torch.optim.SGD):
+    """Moves nothing and keeps the gradients, so that they can be compared."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model.parameters(), lr=0.0)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Nothing."""
 
 
 def row(
-    name: str,
-    peer: str,
-    ours_s: float,
-    peer_s: float,
-    goals: dict[tuple[str, int], float],
-    tokens: int,
-    agreement: str,
+    name: str, side: Side, our_cost: float, peer_cost: float, goal: float | None, agreement: str
 ) -> Row:
     """One line of the table; the ratio says how many times cheaper ours is."""
-    named, version = PEERS[peer]
     return {
         "name": name,
         "work": "finetuning",
-        "peer": named,
-        "peer_version": version,
-        "ours_s": ours_s,
-        "peer_s": peer_s,
-        "ratio": peer_s / ours_s,
-        "goal": goals.get((peer, tokens)),
+        "peer": side.name,
+        "peer_version": side.version,
+        "ours_s": our_cost,
+        "peer_s": peer_cost,
+        "ratio": peer_cost / our_cost,
+        "goal": goal,
         "agreement": agreement,
         "threads": torch.get_num_threads(),
     }

@@ -34,6 +34,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 ROOT = Path(__file__).resolve().parents[1]
 PLAIN = """import sys
 sys.path.insert(0, {root!r})
+import gc
+gc.freeze = lambda: None
 import scipy, torch, transformers, labcore.assets, labcore.claims
 from app.main import main
 main()

@@ -107,7 +107,11 @@ def _bench(args: argparse.Namespace) -> int:
     sys.path.insert(0, str(ROOT))
     if args.setup_peers is not None:
         return _setup_peers(args.setup_peers)
-    names = [args.topic] if args.topic else [t for t in TOPICS if (folder / f"{t}.py").exists()]
+    names = (
+        [args.topic]
+        if args.topic
+        else [t for t in (*TOPICS, "course") if (folder / f"{t}.py").exists()]
+    )
     rows: Rows = []
     for name in names:
         if not (folder / f"{name}.py").exists():
