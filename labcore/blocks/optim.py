@@ -50,7 +50,8 @@ def gradient_descent(
         what came before is returned.
 
     Raises:
-        ValueError: lr, steps or momentum out of range, or a start that is not finite.
+        ValueError: lr, steps or momentum out of range, a start that is not finite, or a value or
+            gradient there that is not.
 
     >>> walk = gradient_descent(lambda x: float(x @ x), np.array([1.0]), lr=0.25, steps=2)
     >>> walk.x[:, 0].round(9).tolist()
@@ -64,11 +65,13 @@ def gradient_descent(
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     slope = grad or (lambda point: numeric_gradient(f, point))
-    points, values, norms, message = [x], [float(f(x))], [np.asarray(slope(x))], ""
+    points, values, gradients, message = [x], [float(f(x))], [np.asarray(slope(x))], ""
+    if not (np.isfinite(values[0]) and np.isfinite(gradients[0]).all()):
+        raise ValueError(f"the value or gradient at x0 is not finite: start elsewhere than {x}")
     velocity = np.zeros_like(x)
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(1, steps + 1):
-            velocity = momentum * velocity - lr * norms[-1]
+            velocity = momentum * velocity - lr * gradients[-1]
             x = x + velocity
             value, gradient = float(f(x)), np.asarray(slope(x))
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
@@ -76,9 +79,9 @@ def gradient_descent(
                 break
             points.append(x)
             values.append(value)
-            norms.append(gradient)
+            gradients.append(gradient)
     return Trajectory(
-        np.array(points), np.array(values), np.linalg.norm(np.array(norms), axis=1), message
+        np.array(points), np.array(values), np.linalg.norm(np.array(gradients), axis=1), message
     )
 
 

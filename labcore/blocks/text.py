@@ -187,7 +187,7 @@ def sample(
     Raises:
         ValueError: A negative temperature or number of tokens.
     """
-    if temperature < 0:
+    if not temperature >= 0:
         raise ValueError(f"temperature must be at least 0, got {temperature}")
     if n < 0:
         raise ValueError(f"n must be at least 0 tokens, got {n}")

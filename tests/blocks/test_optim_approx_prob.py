@@ -120,6 +120,11 @@ ONE = np.ones(1)
         (lambda: optim.gradient_descent(bowl, np.ones(2), lr=0.0, steps=1), "lr > 0"),
         (lambda: optim.gradient_descent(bowl, np.ones(2), lr=1.0, steps=1, momentum=1.0), "mom"),
         (lambda: optim.gradient_descent(bowl, np.array([np.nan]), lr=1.0, steps=1), "finite"),
+        (
+            lambda: optim.gradient_descent(lambda x: np.inf, ONE, lr=1.0, steps=1, grad=np.copy),
+            "start elsewhere",
+        ),
+        (lambda: optim.gradient_descent(bowl, np.ones(2), lr=np.nan, steps=1), "lr > 0"),
         (lambda: optim.stability_limit(-np.eye(2)), "no minimum"),
         (lambda: approx.bin_network(np.sin, 0, lo=0.0, hi=1.0), "m must"),
         (lambda: approx.bin_network(np.sin, 2, lo=1.0, hi=1.0), "lo < hi"),
