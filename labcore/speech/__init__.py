@@ -21,8 +21,9 @@ _HOMES = {
     "lengths": "cif cif_assignment cif_reference conv_out_length ctc_compress "
     "ctc_compress_reference window_size window_split",
     "metrics": "ErrorRate cer chrf normalise wer",
-    "speech_llm": "Batch FrozenLM Prompt SpeechLLM",
-    "training": "Clips History Recipe listens train_adapter warm_up",
+    "recipe": "Prompt Recipe",
+    "speech_llm": "Batch FrozenLM SpeechLLM",
+    "training": "Clips History listens train_adapter warm_up",
     "variance": "bootstrap_shares gap_of_best variance_shares",
     "whisper": "load_whisper",
 }

@@ -55,6 +55,18 @@ class Layer(nn.Module):
             x = x + self.cross(self.norm_cross(x), frames, mask=frame_mask)
         return x + self.ffn(self.norm2(x))
 
+    def attention_weights(
+        self, x: Tensor, frames: Tensor, frame_mask: Tensor
+    ) -> Float[Tensor, "b n t"]:
+        """How much each position reads of each frame, averaged over heads.
+
+        Raises:
+            ValueError: a layer that reads no frames.
+        """
+        if self.cross is None or self.norm_cross is None:
+            raise ValueError("this layer has no cross-attention: make it with cross=True")
+        return self.cross.weights(self.norm_cross(x), frames, frame_mask)
+
 
 @dataclass(frozen=True)
 class Shape:

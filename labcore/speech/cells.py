@@ -6,6 +6,7 @@ another core or machine. What is frozen (models, features) is loaded once a proc
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,11 +20,11 @@ from labcore.speech import corpus, settings
 from labcore.speech.adapters import Adapter, make_adapter
 from labcore.speech.encoders import FeatureStore, make_encoder
 from labcore.speech.metrics import word_errors
+from labcore.speech.recipe import Recipe
 from labcore.speech.speech_llm import FrozenLM, SpeechLLM
 from labcore.speech.training import (
     Clips,
     History,
-    Recipe,
     TokenScores,
     listens,
     train_adapter,
@@ -230,17 +231,36 @@ def packed(adapter: Adapter) -> dict[str, np.ndarray]:
     }
 
 
-def unpack(adapter: Adapter, arrays: dict[str, np.ndarray]) -> Adapter:
-    """Load what :func:`packed` gave.
+def quantised(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with matrices as bytes: each row by its largest entry over 127.
+
+    >>> sorted(quantised({"weight/a": np.ones((2, 3), np.float16)}))
+    ['scale/a', 'weight/a']
+    """
+    small: dict[str, np.ndarray] = {}
+    for name, value in arrays.items():
+        if value.ndim < 2:
+            small[name] = value
+            continue
+        axes = tuple(range(1, value.ndim))
+        scale = np.maximum(np.abs(value).max(axis=axes, keepdims=True).astype(np.float32), 1e-8)
+        small[name] = np.round(value.astype(np.float32) / scale * 127).astype(np.int8)
+        small[name.replace("weight/", "scale/", 1)] = scale / 127
+    return small
+
+
+def unpack(adapter: Adapter, arrays: Mapping[str, np.ndarray]) -> Adapter:
+    """Load what :func:`packed` or :func:`quantised` gave.
 
     Raises:
         RuntimeError: weights of another adapter.
     """
-    state = {
-        name.removeprefix("weight/"): torch.from_numpy(value.astype(np.float32))
-        for name, value in arrays.items()
-        if name.startswith("weight/")
-    }
+    state = {}
+    for name, value in arrays.items():
+        if name.startswith("weight/"):
+            scale = arrays.get(name.replace("weight/", "scale/", 1), np.float32(1))
+            whole = value.astype(np.float32) * scale
+            state[name.removeprefix("weight/")] = torch.from_numpy(whole)
     adapter.load_state_dict(state)
     return adapter.eval()
 

@@ -102,6 +102,10 @@ class ConformerBlock(nn.Module):
 class Conformer(nn.Module):
     """Log-mel front end, a strided stem, four blocks, and the phoneme head."""
 
+    mel: Tensor
+    real: Tensor
+    imag: Tensor
+
     def __init__(self, classes: int, bins: int, mels: int):
         super().__init__()
         self.register_buffer("mel", torch.zeros(bins, mels))

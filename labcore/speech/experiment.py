@@ -26,6 +26,7 @@ from labcore.speech.variance import (
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "speech"
 SPLITS = ("test", "real")
+LIVE = ("conv", "cif", "ctc")  # trained adapters that the result holds, on the conformer
 NOT_TRAINED = 0.9  # a cell above this error rate is marked as not trained
 
 
@@ -49,12 +50,12 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     for encoder in config.encoders:  # once, before workers would each do it
         progress(0, 1, f"features of {encoder}")
         cells.front(encoder, "none", config.train_clips, config.test_clips)
-    with_folder(config).mkdir(parents=True, exist_ok=True)
+    cells_folder(config).mkdir(parents=True, exist_ok=True)
     tasks = list(_tasks(config))
     done = run_grid(
         cells.run_cell,
         tasks,
-        out=with_folder(config),
+        out=cells_folder(config),
         n_jobs=config.jobs,
         cluster=config.cluster,
         seed=config.seed,
@@ -62,13 +63,38 @@ def run(config: Config, progress: Progress | None = None) -> Result:
         on_error="raise",
         progress=progress,
     )
-    result = clock.result(**_tables(config, done))
+    found = _tables(config, done)
+    if any("/weight/" in name for name in found["arrays"]):
+        _exhibit(config, found, progress)
+    result = clock.result(**found)
     if not config.resume:
         _clear(config)
     return result
 
 
-def with_folder(config: Config) -> Path:
+def _exhibit(config: Config, found: dict[str, Any], progress: Progress) -> None:
+    """Add what pictures need, from the adapters that were kept; keep some of them for live use."""
+    from labcore.speech import cells, exhibits
+
+    arrays = found["arrays"]
+    views = [exhibits.encoders_view(progress)]
+    for kind in config.adapters:
+        start = f"{kind}/weight/"
+        weights = {
+            name.removeprefix(f"{kind}/"): arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith(start)
+        }
+        views.append(exhibits.adapter_view(kind, weights, config.lms[0]))
+        if kind in LIVE:
+            arrays |= {f"live/{kind}/{k}": v for k, v in cells.quantised(weights).items()}
+    for view in views:
+        arrays |= view.arrays
+        for name, rows in view.tables.items():
+            found["tables"].setdefault(name, []).extend(rows)
+
+
+def cells_folder(config: Config) -> Path:
     """Where the finished cells of a configuration are kept."""
     return cache_root() / "unfinished" / f"speech-{fingerprint(config)}"
 
@@ -76,7 +102,7 @@ def with_folder(config: Config) -> Path:
 def _clear(config: Config) -> None:
     import shutil
 
-    shutil.rmtree(with_folder(config), ignore_errors=True)
+    shutil.rmtree(cells_folder(config), ignore_errors=True)
 
 
 def load_result(which: Literal["full", "quick"] = "full") -> Result:

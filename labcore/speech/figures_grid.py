@@ -1,13 +1,11 @@
-"""Figures of the factorial experiment: error rates, shares of variance, gaps, curves, cost."""
-
-from typing import Any
+"""Figures of the factorial experiment: error rates, shares of variance, gaps of the best."""
 
 import numpy as np
 import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.runs import Table
-from labcore.speech.labels import adapter_style, label
+from labcore.speech.labels import label
 
 FULL_ERROR = 0.9  # a cell above this is marked as not trained
 
@@ -166,123 +164,3 @@ def gap_bars(gaps: Table, *, task: str, split: str, adapters: str = "all five") 
         params=wanted,
         height=330,
     )
-
-
-def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: str = "ce",
-                    variants: bool = False) -> go.Figure:  # fmt: skip
-    """Loss of the language model (or how much it listens) against steps, one line an adapter.
-
-    Args:
-        curves: The result's table ``curves``.
-        encoder: Which encoder.
-        lm: Which language model.
-        task: ``asr`` or ``st``.
-        column: ``ce`` (nats a token) or ``listens`` (loss with wrong minus with right audio).
-        variants: Ablations of the cell conformer + conv instead of the five adapters.
-
-    Raises:
-        ValueError: nothing was measured for this choice.
-    """
-    name = column if column == "ce" else f"listens_{task}"
-    rows = [r for r in curves if (r["encoder"], r["lm"], r["repeat"]) == (encoder, lm, 0)]
-    rows = [r for r in rows if name in r and (column != "ce" or r["task"] == task)]
-    if variants:
-        rows = [r for r in rows if r["adapter"] == "conv"]
-    else:
-        rows = [r for r in rows if not r["variant"]]
-    if not rows:
-        raise ValueError(f"no curves of {encoder} with {lm}: run the experiment's full size")
-    fig = go.Figure()
-    ends = {}
-    by = "variant" if variants else "adapter"
-    for i, key in enumerate(dict.fromkeys(r[by] for r in rows)):
-        points = [r for r in rows if r[by] == key]
-        text, colour, dash, symbol = adapter_style(key)
-        if variants:
-            text, colour = key or "as in the grid", viz.PALETTE[i]
-            dash, symbol = viz.DASHES[i], viz.SYMBOLS[i]
-        y = [r[name] for r in points]
-        ends[text] = float(np.mean(y[-3:]))
-        fig.add_scatter(
-            x=[r["step"] for r in points], y=y, name=text, mode="lines+markers",
-            line={"color": colour, "dash": dash}, marker={"symbol": symbol, "size": 6},
-        )  # fmt: skip
-    if column == "ce":
-        fig.add_hline(y=np.log(10), line={"dash": "dot", "color": viz.INK},
-                      annotation_text="ln 10: guessing a digit")  # fmt: skip
-    fig.update_xaxes(title_text="step of 8 clips")
-    wide = "loss, nats a token" if column == "ce" else "loss with wrong audio − with right, nats"
-    fig.update_yaxes(title_text=wide)
-    fig.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
-    said = ", ".join(f"{n} {v:.2f}" for n, v in ends.items())
-    return viz.finish(
-        fig,
-        title=f"{label(task).capitalize()}: {label(encoder)} + {label(lm)}",
-        alt=f"{wide.capitalize()}, mean of the last three points: {said}.",
-        caption="The loss stays near guessing until the language model begins to use the sound.",
-        source="training_curves",
-        params={"encoder": encoder, "lm": lm, "task": task, "column": column},
-        height=480,
-    )
-
-
-def cost_bars(cells: Table, curves: Table, *, lm: str) -> go.Figure:
-    """Positions a second of speech, and CPU seconds a training step, of each adapter.
-
-    Raises:
-        ValueError: nothing was measured with this language model.
-    """
-    rows = [r for r in cells if r["lm"] == lm and not r["variant"] and r["repeat"] == 0]
-    if not rows:
-        raise ValueError(f"no cells with {lm}: run the experiment's full size")
-    steps: dict[tuple[str, str], int] = {}
-    for r in curves:
-        if r["lm"] == lm and not r["variant"] and r["repeat"] == 0:
-            key = (r["encoder"], r["adapter"])
-            steps[key] = max(steps.get(key, 0), int(r["step"]))
-    fig = go.Figure()
-    said = []
-    for r in rows:
-        _, colour, _, symbol = adapter_style(r["adapter"])
-        count = steps.get((r["encoder"], r["adapter"]), 0)
-        seconds = r["train_seconds"] / count if count else 0.0
-        x = r["positions_a_second_test"]
-        fig.add_scatter(
-            x=[x], y=[seconds], mode="markers", name=label(r["adapter"]),
-            legendgroup=r["adapter"], showlegend=r["encoder"] == rows[0]["encoder"],
-            marker={
-                "size": 13, "color": colour, "symbol": symbol + (
-                    "-open" if r["encoder"] == "whisper" else ""), "line": {"width": 2},
-            },
-            hovertemplate=f"{label(r['encoder'])}, {label(r['adapter'])}: "
-            "%{x:.1f} positions/s, %{y:.2f} s a step<extra></extra>",
-        )  # fmt: skip
-        said.append(f"{r['encoder']} {r['adapter']} {x:.0f}/s {seconds:.2f} s")
-    fig.update_xaxes(title_text="language model positions a second of speech", type="log",
-                     tickvals=[2, 5, 10, 20, 50])  # fmt: skip
-    fig.update_yaxes(title_text="CPU seconds a step of 8 clips", rangemode="tozero")
-    fig.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
-    return viz.finish(
-        fig,
-        title=f"What a position costs, {label(lm)}",
-        alt=f"Positions a second and seconds a step: {'; '.join(said)}.",
-        caption="Filled marks: Conformer, open ones: Whisper. A step costs what the language model "
-        "has to read: the adapter itself hardly counts.",
-        source="cost_bars",
-        params={"lm": lm},
-        height=480,
-    )
-
-
-def table_rows(gaps: Table, *, task: str, split: str) -> list[dict[str, Any]]:
-    """The gap table for a page: one row a factor."""
-    return [
-        {
-            "factor": r["factor"], "adapters": r["adapters"],
-            "best level": label(r["best_level"]), "its best": round(r["best"], 3),
-            "worst level": label(r["worst_level"]), "its best cell": round(r["worst"], 3),
-            "gap": round(r["gap"], 3),
-        }
-        for r in gaps
-        if (r["task"], r["split"]) == (task, split)
-    ]  # fmt: skip

@@ -3,15 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from labcore.speech.speech_llm import Prompt
-from labcore.speech.training import Recipe
+from labcore.speech.names import ADAPTERS, ALPHABET, ENCODERS, FACTORS, LMS, NO_LM
+from labcore.speech.recipe import Prompt, Recipe
 
-ENCODERS = ("whisper", "conformer")
-ADAPTERS = ("base", "conv", "cif", "ctc", "wlq")
-LMS = ("smollm2-135m", "gemma3-270m")
-NO_LM = "none"  # nearest token embedding instead of a language model
-FACTORS = ("encoder", "adapter", "language model")
-ALPHABET = "abcdefghijklmnopqrstuvwxyz "
+__all__ = ["ADAPTERS", "ALPHABET", "ENCODERS", "FACTORS", "LMS", "NO_LM", "PROMPTS", "Config"]
 
 # Worked examples before the speech, every digit once or twice, so that a task is known before
 # training. Commas stand where no word is, as in the warm-up. The text is cached: its length costs
@@ -117,8 +112,8 @@ class Config:
     def full(cls, seed: int = 0) -> "Config":
         """The size of the committed results: about an hour and a half on one core."""
         return cls(
-            seed=seed, repeats=3, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=60,
-            batch=8, lr=1e-3, warm_steps=150, train_clips=440, test_clips=60, variants=VARIANTS,
+            seed=seed, repeats=2, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=50,
+            batch=8, lr=1e-3, warm_steps=120, train_clips=440, test_clips=48, variants=VARIANTS,
             resume=True,
         )  # fmt: skip
 

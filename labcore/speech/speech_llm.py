@@ -18,21 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from labcore.speech.adapters import Adapter, AdapterOutput
 from labcore.speech.layers import padding_mask
+from labcore.speech.recipe import Prompt
 
 IGNORED = -100
-FILLER = ","  # one token; stands for "no word here" in worked examples and in the warm-up
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """The text around the speech; the answer ends with ``end``, which must be one token.
-
-    Worked examples in ``prefix`` cost nothing at training time, because it is cached.
-    """
-
-    prefix: str
-    suffix: str
-    end: str = "\n"
 
 
 @dataclass

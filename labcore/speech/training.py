@@ -18,22 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from labcore.runs import Progress, silent
 from labcore.speech.adapters import ctc_loss
-from labcore.speech.speech_llm import FILLER, Batch, Prompt, SpeechLLM
+from labcore.speech.recipe import FILLER, Prompt, Recipe
+from labcore.speech.speech_llm import Batch, SpeechLLM
 
 CLIP = 1.0  # largest gradient norm
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an adapter is trained; the same for every cell of a grid."""
-
-    steps: int = 100
-    batch: int = 8
-    lr: float = 1e-3
-    warm_steps: int = 250
-    warm_batch: int = 16
-    warm_lr: float = 1e-3
-    rise: float = 0.03
 
 
 @dataclass
@@ -97,6 +85,7 @@ class TokenScores(nn.Module):
     """
 
     SCALE = 10.0
+    table: Tensor
 
     def __init__(self, filler: Tensor, embeddings: Tensor, ids: Sequence[int]):
         super().__init__()
@@ -185,7 +174,8 @@ def train_adapter(
         row |= {name: float(value.detach()) for name, value in read.losses.items()}
         if not math.isfinite(float(row["ce"])):
             raise FloatingPointError(f"the loss is {row['ce']} at step {step + 1}: lower the rate")
-        history.rows.append(row | (each(step) if each is not None else {}))
+        row.update(each(step) if each is not None else {})
+        history.rows.append(row)
         progress(step + 1, recipe.steps, f"{task}, loss {row['ce']:.2f}")
     return history
 

@@ -53,8 +53,9 @@ class WLQAdapter(Adapter):
         x = self.query.expand(b * n, -1, -1)
         weights = []
         for layer in self.layers:
+            assert isinstance(layer, Layer)
             if want_assignment:
-                weights.append(layer.cross.weights(layer.norm_cross(x), read, seen))
+                weights.append(layer.attention_weights(x, read, seen))
             x = layer(x, None, read, seen)
         q = len(self.query)
         counts = counts * q

@@ -1,0 +1,239 @@
+"""P03: speech encoders, adapters and language models. One clip closely, then the whole grid.
+
+Opens on committed results; a clip of one's own runs on the real models, in a worker process.
+"""
+
+from typing import Any
+
+import streamlit as st
+
+from app.ui import (
+    Choice,
+    Controls,
+    Preset,
+    Range,
+    cached,
+    figure,
+    long_job,
+    look_for,
+    need_asset,
+    page,
+    shared,
+    show_code,
+)
+from app.ui.parameters import Table
+from app.ui.tables import claim_rows, claims_table, table
+from labcore import uploads
+from labcore.runs import Result
+from labcore.speech import audio, corpus, explorer, figures
+from labcore.speech.experiment import LIVE, load_result
+from labcore.speech.labels import PAPER_FACTS, label
+from labcore.speech.lengths import cif_assignment, ctc_compress
+from labcore.speech.names import ADAPTERS, ENCODERS, LMS
+from labcore.speech.variance import variance_shares
+
+ASSETS = ("whisper", "conformer", "smollm2-135m")
+VIEWS = ("lengths", "tokens", "grid", "training", "cost")
+PARAMETERS: Table = {
+    "clip": Range(0, 0, 12, about="which of the exhibited clips"),
+    "beta": Range(1.0, 0.5, 3.0, 0.1, "weight that CIF takes for one position"),
+    "view": Choice("lengths", VIEWS, "what to look at below the clip"),
+    "adapter": Choice("ctc", ADAPTERS, "whose positions are compared with tokens"),
+    "task": Choice("asr", ("asr", "st", "nearest"), "recognition, translation, or no LM"),
+    "split": Choice("test", ("test", "real"), "synthetic voices never heard, or recordings"),
+    "drop": Choice("all five", ("all five", "without cif, ctc"), "adapters of the shares"),
+    "scale": Choice("rate", ("rate", "logit"), "what is decomposed"),
+    "encoder": Choice("conformer", ENCODERS, "whose curves"),
+    "lm": Choice(LMS[0], LMS, "which language model"),
+}
+control = Controls(PARAMETERS)
+PRESETS = (
+    Preset(
+        "Clock or content",
+        "Conv and WLQ cut by the clock, CIF and CTC by what is said: compare the five matrices.",
+        {"view": "lengths", "clip": 4},
+    ),
+    Preset(
+        "What explains the errors",
+        "Read the shares, then the gaps of the best: they need not agree.",
+        {"view": "grid", "task": "asr"},
+    ),
+    Preset(
+        "Real recordings",
+        "Trained on synthetic voices only: what is left of it on a person's recordings?",
+        {"view": "grid", "split": "real"},
+    ),
+)
+
+
+def committed() -> Result:
+    """The committed result, one copy for all sessions."""
+    result: Result = shared(load_result)
+    return result
+
+
+@cached
+def view_of(place: int) -> explorer.ClipView:
+    """An exhibited clip, by its place in the menu."""
+    numbers = list(explorer.exhibit_names(committed()).values())
+    return explorer.clip_view_of(committed(), numbers[min(place, len(numbers) - 1)])
+
+
+@cached
+def sound_of(number: int) -> tuple[bytes, Any]:
+    """A clip for the player and for the figure."""
+    sound = corpus.load().sound(number)
+    return audio.to_wav(sound), sound
+
+
+def the_clip(view: explorer.ClipView) -> None:
+    """Play it; waveform, spectrogram, frames of both encoders, transcripts."""
+    wav, sound = sound_of(view.number)
+    st.audio(wav, format="audio/wav")
+    figure(figures.clip_view(sound, view.strips, text=view.text, voice=view.voice), "clip")
+    transcripts(view.says, view.answers, view.text)
+
+
+def transcripts(
+    says: dict[str, str], answers: dict[str, dict[str, str]], reference: str | None
+) -> None:
+    """Reference, the encoders' own transcripts, and the language model's answers."""
+    rows = [{"who": "reference", "recognition": reference, "translation": ""}] if reference else []
+    rows += [{"who": f"{label(n)} by itself", "recognition": t, "translation": ""}
+             for n, t in says.items()]  # fmt: skip
+    rows += [
+        {"who": f"Conformer + {kind} + {label(LMS[0])}", "recognition": said["asr"],
+         "translation": said["st"]}
+        for kind, said in answers.items()
+    ]  # fmt: skip
+    table(rows)
+    st.caption(
+        "Only digits were trained: on other sentences the language model answers with digits."
+    )
+
+
+def the_lengths(view: explorer.ClipView, beta: float) -> None:
+    """W of the five adapters, CIF's firing, CTC's collapse."""
+    tokens = len(view.text.split())
+    figure(figures.assignment_maps(view.maps, tokens=tokens, text=view.text), "maps")
+    figure(figures.cif_staircase(view.alpha, threshold=beta), "cif")
+    figure(figures.run_strip(view.symbols, text=view.text), "runs")
+
+
+def the_tokens(view: explorer.ClipView) -> None:
+    """The nearest tokens of one adapter's positions."""
+    kind = control.select("adapter", "Adapter")
+    near = explorer.nearest_of(committed(), view.number, kind)
+    figure(figures.nearest_tokens(**near, adapter=kind, text=view.text), "tokens")
+
+
+def the_grid() -> None:
+    """Scores of all cells, shares of variance, gaps of the best."""
+    with st.container(horizontal=True):
+        task = control.select("task", "Task")
+        split = control.select("split", "Test on")
+        drop = control.select("drop", "Adapters")
+        scale = control.select("scale", "Decompose")
+    tables = committed().tables
+    figure(figures.grid_map(tables["scores"], task=task, split=split), "grid")
+    figure(
+        figures.share_bars(tables["shares"], task=task, split=split, adapters=drop, scale=scale),
+        "shares",
+    )
+    figure(figures.gap_bars(tables["gaps"], task=task, split=split, adapters=drop), "gaps")
+    st.caption(
+        "Whisper tiny.en's encoder has four times the Conformer's parameters and saw other data: "
+        "“the encoder matters” is confounded with size and data here, as in the study."
+    )
+
+
+def the_training() -> None:
+    """Loss curves, the meter of listening, and the ablations."""
+    with st.container(horizontal=True):
+        encoder = control.select("encoder", "Encoder")
+        lm = control.select("lm", "Language model")
+    task = control.settings()["task"]
+    task = "asr" if task == "nearest" else task
+    curves = committed().tables["curves"]
+    which = {"encoder": encoder, "lm": lm, "task": task}
+    figure(figures.training_curves(curves, **which), "curves")
+    figure(figures.training_curves(curves, **which, column="listens"), "listens")
+    figure(figures.variant_bars(committed().tables["scores"], task=task), "variants")
+
+
+def the_cost() -> None:
+    """What a position costs."""
+    lm = control.select("lm", "Language model")
+    tables = committed().tables
+    figure(figures.cost_bars(tables["cells"], tables["curves"], lm=lm), "cost")
+
+
+def your_clip() -> None:
+    """A WAV of one's own, through the real models."""
+    if any(need_asset(name) is None for name in ASSETS):
+        return
+    upload = st.file_uploader("A short WAV, for instance “seven two nine”", type=["wav"],
+                              max_upload_size=10)  # fmt: skip
+    if upload is None:
+        return
+    try:
+        sound, changed = audio.read_wav(upload.getvalue(), upload.name)
+    except uploads.UploadError as error:
+        st.error(str(error), icon=":material/upload_file:")
+        return
+    st.caption(f"{len(sound) / audio.SAMPLE_RATE:.1f} s, {changed}.")
+    st.audio(audio.to_wav(sound), format="audio/wav")
+    heard = long_job(
+        "hear", "labcore.speech.live.hear", sound,
+        label=f"Hear it with both encoders and {len(LIVE)} adapters", seconds=25,
+    )  # fmt: skip
+    if heard is None:
+        return
+    figure(figures.clip_view(sound, heard.strips, text=upload.name, voice="you"), "own-clip")
+    transcripts(heard.transcripts, heard.answers, None)
+    maps = {kind: heard.arrays[f"w/{kind}"] for kind in LIVE}
+    figure(figures.assignment_maps(maps, tokens=0, text=upload.name), "own-maps")
+
+
+@page("speech", control)
+def body() -> None:
+    """The page."""
+    control.presets(PRESETS)
+    with st.sidebar:
+        place = control.slider("clip", "Clip")
+        beta = control.slider("beta", "CIF threshold β")
+        view = control.select("view", "Look further")
+    shown = view_of(place)
+    st.markdown(
+        "A frozen encoder turns sound into 50 frames a second, an adapter turns frames into "
+        "vectors that a frozen language model can read: look how differently five adapters cut "
+        "the same clip."
+    )
+    the_clip(shown)
+    if view == "lengths":
+        the_lengths(shown, beta)
+    elif view == "tokens":
+        the_tokens(shown)
+    elif view == "grid":
+        the_grid()
+    elif view == "training":
+        the_training()
+    else:
+        the_cost()
+    with st.expander("Your own clip, live on the models", icon=":material/mic:"):
+        your_clip()
+    look_for(
+        "Conv and WLQ give the same number of positions a second whatever is said; CIF gives about "
+        "one a word; CTC keeps a position for every run, blank runs too. Then look at the grid: "
+        "does the row, the column or the pair decide?"
+    )
+    with st.expander("What the study reports, with 7 to 8 billion parameters"):
+        table([{"quantity": a, "reported": b} for a, b in PAPER_FACTS])
+    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
+        claims_table(claim_rows("speech"))
+    for function in (cif_assignment, ctc_compress, variance_shares):
+        show_code(function, f"Show me the code: {function.__name__}")
+
+
+if __name__ == "__main__":
+    body()

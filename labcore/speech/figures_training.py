@@ -1,0 +1,165 @@
+"""Figures of training and its cost: curves, the meter of listening, ablations, positions."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from labcore import viz
+from labcore.runs import Table
+from labcore.speech.labels import adapter_style, label
+
+
+def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: str = "ce",
+                    variants: bool = False) -> go.Figure:  # fmt: skip
+    """Loss of the language model (or how much it listens) against steps, one line an adapter.
+
+    Args:
+        curves: The result's table ``curves``.
+        encoder: Which encoder.
+        lm: Which language model.
+        task: ``asr`` or ``st``.
+        column: ``ce`` (nats a token) or ``listens`` (loss with wrong minus with right audio).
+        variants: Ablations of the cell conformer + conv instead of the five adapters.
+
+    Raises:
+        ValueError: nothing was measured for this choice.
+    """
+    name = column if column == "ce" else f"listens_{task}"
+    rows = [r for r in curves if (r["encoder"], r["lm"], r["repeat"]) == (encoder, lm, 0)]
+    rows = [r for r in rows if name in r and (column != "ce" or r["task"] == task)]
+    if variants:
+        rows = [r for r in rows if r["adapter"] == "conv"]
+    else:
+        rows = [r for r in rows if not r["variant"]]
+    if not rows:
+        raise ValueError(f"no curves of {encoder} with {lm}: run the experiment's full size")
+    fig = go.Figure()
+    ends = {}
+    by = "variant" if variants else "adapter"
+    for i, key in enumerate(dict.fromkeys(r[by] for r in rows)):
+        points = [r for r in rows if r[by] == key]
+        text, colour, dash, symbol = adapter_style(key)
+        if variants:
+            text, colour = key or "as in the grid", viz.PALETTE[i]
+            dash, symbol = viz.DASHES[i], viz.SYMBOLS[i]
+        y = [r[name] for r in points]
+        ends[text] = float(np.mean(y[-3:]))
+        fig.add_scatter(
+            x=[r["step"] for r in points], y=y, name=text, mode="lines+markers",
+            line={"color": colour, "dash": dash}, marker={"symbol": symbol, "size": 6},
+        )  # fmt: skip
+    if column == "ce":
+        fig.add_hline(y=np.log(10), line={"dash": "dot", "color": viz.INK},
+                      annotation_text="ln 10: guessing a digit")  # fmt: skip
+    fig.update_xaxes(title_text="step of 8 clips")
+    wide = "loss, nats a token" if column == "ce" else "loss with wrong audio − with right, nats"
+    fig.update_yaxes(title_text=wide)
+    fig.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
+    said = ", ".join(f"{n} {v:.2f}" for n, v in ends.items())
+    return viz.finish(
+        fig,
+        title=f"{label(task).capitalize()}: {label(encoder)} + {label(lm)}",
+        alt=f"{wide.capitalize()}, mean of the last three points: {said}.",
+        caption="The loss stays near guessing until the language model begins to use the sound.",
+        source="training_curves",
+        params={"encoder": encoder, "lm": lm, "task": task, "column": column},
+        height=480,
+    )
+
+
+def cost_bars(cells: Table, curves: Table, *, lm: str) -> go.Figure:
+    """Positions a second of speech, and CPU seconds a training step, of each adapter.
+
+    Raises:
+        ValueError: nothing was measured with this language model.
+    """
+    rows = [r for r in cells if r["lm"] == lm and not r["variant"] and r["repeat"] == 0]
+    if not rows:
+        raise ValueError(f"no cells with {lm}: run the experiment's full size")
+    steps: dict[tuple[str, str], int] = {}
+    for r in curves:
+        if r["lm"] == lm and not r["variant"] and r["repeat"] == 0:
+            key = (r["encoder"], r["adapter"])
+            steps[key] = max(steps.get(key, 0), int(r["step"]))
+    fig = go.Figure()
+    said = []
+    for r in rows:
+        _, colour, _, symbol = adapter_style(r["adapter"])
+        count = steps.get((r["encoder"], r["adapter"]), 0)
+        seconds = r["train_seconds"] / count if count else 0.0
+        x = r["positions_a_second_test"]
+        fig.add_scatter(
+            x=[x], y=[seconds], mode="markers", name=label(r["adapter"]),
+            legendgroup=r["adapter"], showlegend=r["encoder"] == rows[0]["encoder"],
+            marker={
+                "size": 13, "color": colour, "symbol": symbol + (
+                    "-open" if r["encoder"] == "whisper" else ""), "line": {"width": 2},
+            },
+            hovertemplate=f"{label(r['encoder'])}, {label(r['adapter'])}: "
+            "%{x:.1f} positions/s, %{y:.2f} s a step<extra></extra>",
+        )  # fmt: skip
+        said.append(f"{r['encoder']} {r['adapter']} {x:.0f}/s {seconds:.2f} s")
+    fig.update_xaxes(title_text="language model positions a second of speech", type="log",
+                     tickvals=[2, 5, 10, 20, 50])  # fmt: skip
+    fig.update_yaxes(title_text="CPU seconds a step of 8 clips", rangemode="tozero")
+    fig.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
+    return viz.finish(
+        fig,
+        title=f"What a position costs, {label(lm)}",
+        alt=f"Positions a second and seconds a step: {'; '.join(said)}.",
+        caption="Filled marks: Conformer, open ones: Whisper. A step costs what the language model "
+        "has to read: the adapter itself hardly counts.",
+        source="cost_bars",
+        params={"lm": lm},
+        height=480,
+    )
+
+
+def variant_bars(scores: Table, *, task: str, split: str = "test") -> go.Figure:
+    """Error rate of each ablation and control beside the cell of the grid that it changes.
+
+    Args:
+        scores: The result's table ``scores``.
+        task: ``asr`` or ``st``.
+        split: ``test`` or ``real``.
+
+    Raises:
+        ValueError: there are no variants in this result.
+    """
+    here = [r for r in scores if (r["task"], r["split"], r["repeat"]) == (task, split, 0)]
+    variants = [r for r in here if r["variant"]]
+    if not variants:
+        raise ValueError(f"no ablations for {task!r}: run the experiment's full size")
+    fig = go.Figure()
+    names, before, after = [], [], []
+    for row in variants:
+        cell = (row["encoder"], row["adapter"], row["lm"], "")
+        (plain,) = [r for r in here if (r["encoder"], r["adapter"], r["lm"], r["variant"]) == cell]
+        names.append(f"{row['variant']}<br>({label(row['encoder'])}, {row['adapter']})")
+        before.append(plain["wer"])
+        after.append(row["wer"])
+    for name, values, colour, shape in (
+        ("as in the grid", before, viz.PALETTE[0], ""),
+        ("changed", after, viz.PALETTE[1], "/"),
+    ):
+        fig.add_bar(
+            orientation="h", y=names, x=values, name=name, text=[f"{v:.2f}" for v in values],
+            textposition="outside",
+            marker={"color": colour, "pattern": {"shape": shape, "fillmode": "overlay",
+                                                 "fgcolor": "white"}},
+        )  # fmt: skip
+    fig.update_xaxes(title_text="word error rate", range=[0, 1.15 * max(*before, *after)])
+    fig.update_yaxes(autorange="reversed")
+    fig.update_layout(legend={"orientation": "h", "y": -0.2, "yanchor": "top"})
+    said = "; ".join(
+        f"{n.replace('<br>', ' ')}: {b:.2f} to {a:.2f}"
+        for n, b, a in zip(names, before, after, strict=True)
+    )
+    return viz.finish(
+        fig,
+        title=f"One thing changed: {label(task)}, {label(split)}",
+        alt=f"Word error rate, one training each, {variants[0]['words']} words: {said}.",
+        caption="One training each, so read large differences only.",
+        source="variant_bars",
+        params={"task": task, "split": split},
+        height=180 + 78 * len(names),
+    )
