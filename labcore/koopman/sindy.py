@@ -8,7 +8,7 @@ follows without forming it.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement
 from typing import Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Aggregate = Literal["frobenius", "signed_sum"]
+CACHED = 100_000  # numbers of one product that are made at once
 
 
 def graph_library(
@@ -32,8 +33,8 @@ def graph_library(
     """
     _check_library(Z, edges, degree)
     a, b = Z[edges[:, 0]], Z[edges[:, 1]]
-    own = np.concatenate([Z**power for power in range(1, degree + 1)])
-    products = [a * b] if degree == 2 else [a * b, a**2 * b, a * b**2]
+    own = np.concatenate([Z, Z * Z] if degree == 2 else [Z, Z * Z, Z * Z * Z])
+    products = [a * b] if degree == 2 else [a * b, a * a * b, a * b * b]
     return own, np.stack(products)
 
 
@@ -90,25 +91,47 @@ def _dual(
     """With time first a step is one row of the library as it lies in memory."""
     by_step = np.ascontiguousarray(Z.transpose(1, 0, 2))
     z, target = by_step[:-1], by_step[1:]
-    steps = len(z)
-    a, b = z[:, edges[:, 0]], z[:, edges[:, 1]]
-    products = [a * b] if degree == 2 else [a * b, a * a * b, a * b * b]  # each (t, e, k)
-    blocks = [z**power for power in range(1, degree + 1)] + products
+    steps, _, k = z.shape
+    ones = np.ones(k, dtype=z.dtype)
+    flat = z.reshape(steps, -1)
     kernel = alpha * np.eye(steps, dtype=z.dtype)
-    for block in blocks:
-        flat = block.reshape(steps, -1)
-        kernel += flat @ flat.T
+    own = np.ones_like(flat)
+    for _ in range(degree):
+        own = own * flat  # the next power; ** is slower than all the rest
+        kernel += own @ own.T
+    sums = np.empty((steps, len(edges)), dtype=z.dtype)
+    for part, products in _products(z, edges, degree):
+        for product in products:
+            rows = product.reshape(steps, -1)
+            kernel += rows @ rows.T
+        sums[:, part] = sum(product @ ones for product in products)
     if aggregate == "signed_sum":  # sums are linear, so sum before solving
-        ones = np.ones(z.shape[2], dtype=z.dtype)
-        columns = sum(product @ ones for product in products)  # (t, e)
-        return np.abs(columns.T @ np.linalg.solve(kernel, target @ ones)).sum(axis=1)
+        return np.abs(sums.T @ np.linalg.solve(kernel, target @ ones)).sum(axis=1)
     half = np.linalg.solve(kernel, target.reshape(steps, -1))
     middle = half @ half.T  # M = G^-1 Y Y^T G^-1
     squares = np.zeros(len(edges), dtype=z.dtype)
-    for product in products:
-        flat = product.reshape(steps, -1)
-        squares += (flat * (middle @ flat)).sum(axis=0).reshape(len(edges), -1).sum(axis=1)
+    for part, products in _products(z, edges, degree):
+        for product in products:
+            rows = product.reshape(steps, -1)
+            squares[part] += np.einsum("tx,tx->x", rows, middle @ rows).reshape(-1, k) @ ones
     return np.sqrt(np.clip(squares, 0, None))
+
+
+def _products(
+    z: np.ndarray, edges: np.ndarray, degree: int
+) -> Iterator[tuple[slice, list[np.ndarray]]]:
+    """Products (t, e, k) over some edges after the other: as many as a processor's cache holds."""
+    size = max(1, CACHED // (z.shape[0] * z.shape[2]))
+    for start in range(0, len(edges), size):
+        part = slice(start, start + size)
+        a, b = z[:, edges[part, 0]], z[:, edges[part, 1]]
+        both = a * b
+        if degree == 2:
+            yield part, [both]
+        else:
+            a *= both
+            b *= both
+            yield part, [both, a, b]
 
 
 def _full(
