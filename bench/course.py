@@ -52,7 +52,7 @@ def row(
         "ours_s": round(ours, 4),
         "peer_s": round(theirs, 4),
         "ratio": round(ratio, 2),
-        "goal": f">= {goal:g}",
+        "goal": goal,
         "agreement": agreement,
         "threads": 1,
     }

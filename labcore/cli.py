@@ -94,12 +94,30 @@ def _claims(args: argparse.Namespace) -> int:
     from labcore import claims
     from labcore.runs import Result
 
+    if args.rerun:
+        return _rerun(args)
     result = Result.load(args.result) if args.result else None
     print_records(claims.table(args.work, result=result), as_json=args.json)
     return 0
 
 
+def _rerun(args: argparse.Namespace) -> int:
+    from labcore.claims.rerun import rerun
+
+    rows = rerun(
+        [args.work] if args.work else (),
+        jobs=os.cpu_count() or 1,
+        report=lambda said: print(said, file=sys.stderr),
+    )
+    print_rows(rows, as_json=args.json)
+    failed = {row["work"] for row in rows if row["quick"] == "the run failed"}
+    if failed:
+        raise ExpectedError(f"the quick experiment of {', '.join(sorted(failed))} failed")
+    return 0
+
+
 def _bench(args: argparse.Namespace) -> int:
+    from labcore.ledger import keep
     from labcore.runs import terminal
     from labcore.works import TOPICS
 
@@ -107,17 +125,15 @@ def _bench(args: argparse.Namespace) -> int:
     sys.path.insert(0, str(ROOT))
     if args.setup_peers is not None:
         return _setup_peers(args.setup_peers)
-    names = (
-        [args.topic]
-        if args.topic
-        else [t for t in (*TOPICS, "course") if (folder / f"{t}.py").exists()]
-    )
+    known = [name for name in (*TOPICS, "course", "growth") if (folder / f"{name}.py").exists()]
+    if args.topic and args.topic not in known:
+        raise ExpectedError(f"no bench for {args.topic!r}: choose one of {', '.join(known)}")
     rows: Rows = []
-    for name in names:
-        if not (folder / f"{name}.py").exists():
-            raise ExpectedError(f"no bench for {name!r}: there is none in {folder}")
-        module = importlib.import_module(f"bench.{name}")
-        rows += module.rows(progress=terminal, quick=args.quick)
+    for name in [args.topic] if args.topic else [k for k in known if k != "growth"]:
+        found = importlib.import_module(f"bench.{name}").rows(progress=terminal, quick=args.quick)
+        if args.save:
+            print(f"kept: {keep(name, found, quick=args.quick)}", file=sys.stderr)
+        rows += found
     print_rows(rows, as_json=args.json)
     return 0
 
@@ -296,9 +312,12 @@ def build_parser() -> argparse.ArgumentParser:
     claims.add_argument("--work", metavar="TOPIC")
     claims.add_argument("--result", metavar="FILE", help="judge this result of --work instead")
 
+    claims.add_argument("--rerun", choices=("quick",), help="run the quick experiments and judge")
+
     bench = _add(commands, "bench", "race each method against its peer, in one run", _bench)
     bench.add_argument("topic", nargs="?")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
+    bench.add_argument("--save", action="store_true", help="keep the rows under bench/results")
     bench.add_argument(
         "--setup-peers",
         nargs="*",

@@ -61,3 +61,33 @@ def test_works_are_consistent() -> None:
         assert set(row.requires) <= set(ids), f"{row.id} requires something unknown"
         assert row.question.endswith("?")
     assert set(TOPICS) == {w.topic for w in WORKS}
+
+
+def test_rerun_judges_by_the_same_rules(monkeypatch) -> None:
+    from labcore.claims import rerun
+
+    def run(topic, out):
+        committed = runs.Result.load(claims.results_folder(topic) / "full.npz")
+        return rerun.Run(topic, 1.0, committed, "")
+
+    monkeypatch.setattr(rerun, "_run", run)
+    said: list[str] = []
+    rows = rerun.rerun(["kvcache"], report=said.append)
+    assert [row["quick"] for row in rows] == [r["verdict"] for r in claims.table("kvcache")]
+    assert not any(row["changed"] for row in rows)
+    assert said == [f"kvcache: 1 s, 0 of {len(rows)} verdicts changed"]
+
+
+def test_rerun_tells_what_failed_and_what_is_not_measured(monkeypatch) -> None:
+    from labcore.claims import rerun
+
+    empty = runs.record("kvcache", {}, seeds=[0], command="").result(arrays={}, tables={})
+    answers = iter((rerun.Run("kvcache", 1.0, None, "lab: no model"),
+                    rerun.Run("kvcache", 1.0, empty, "")))  # fmt: skip
+    monkeypatch.setattr(rerun, "_run", lambda topic, out: next(answers))
+    failed = rerun.rerun(["kvcache"], report=lambda s: None)
+    assert {row["quick"] for row in failed} == {"the run failed"}
+    assert failed[0]["measured"] == "lab: no model"
+    bare = rerun.rerun(["kvcache"], report=lambda s: None)
+    assert {row["quick"] for row in bare} == {"not in the quick experiment"}
+    assert not any(row["changed"] for row in failed + bare)
