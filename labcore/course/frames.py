@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from labcore import viz
 
 MAX_FRAMES = 24
+ROOM = 84  # pixels that the slider takes below the figure, its legend included
 
 
 def values(control: Any, limit: int = MAX_FRAMES) -> list[Any]:
@@ -72,6 +73,9 @@ def animate(figure_fn: Callable[..., go.Figure], controls: Mapping[str, Any]) ->
         begin[name] = settings[(len(settings) - 1) // 2]
     fig = _draw(figure_fn, begin)
     drawn = [_draw(figure_fn, {**begin, name: value}) for value in settings]
+    below = _bottom(fig)
+    for each in (fig, *drawn):
+        each.update_layout(height=each.layout.height + ROOM, margin_b=_bottom(each) + ROOM)
     width = max(len(f.data) for f in [fig, *drawn])
     meta = fig.layout.meta
     fig = go.Figure(data=_padded(fig, width), layout=fig.layout)
@@ -79,7 +83,7 @@ def animate(figure_fn: Callable[..., go.Figure], controls: Mapping[str, Any]) ->
         go.Frame(data=_padded(f, width), layout=f.layout, name=str(v))
         for f, v in zip(drawn, settings, strict=True)
     ]
-    slider = _slider(name, settings, settings.index(begin[name]))
+    slider = _slider(name, settings, settings.index(begin[name]), below)
     return fig.update_layout(sliders=[slider], meta=meta)
 
 
@@ -96,7 +100,13 @@ def _padded(fig: go.Figure, width: int) -> list[Any]:
     return [*fig.data, *(go.Scatter(x=[], y=[]) for _ in range(width - len(fig.data)))]
 
 
-def _slider(name: str, settings: list[Any], active: int) -> dict[str, Any]:
+def _bottom(fig: go.Figure) -> float:
+    """Pixels below the axes: the figure's own margin, or the template's."""
+    own = fig.layout.margin.b
+    return float(fig.layout.template.layout.margin.b if own is None else own)
+
+
+def _slider(name: str, settings: list[Any], active: int, below: float) -> dict[str, Any]:
     how = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
     shown = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in settings]
     steps = [
@@ -104,4 +114,4 @@ def _slider(name: str, settings: list[Any], active: int) -> dict[str, Any]:
         for label, value in zip(shown, settings, strict=True)
     ]
     prefix = {"prefix": f"{name.replace('_', ' ')}: ", "font": {"size": 14}}
-    return {"active": active, "steps": steps, "currentvalue": prefix, "pad": {"t": 48}}
+    return {"active": active, "steps": steps, "currentvalue": prefix, "pad": {"t": below}}

@@ -55,6 +55,19 @@ def test_frames_are_the_figures() -> None:
     assert viz.describe(fig) == "3 lines of kind a."
 
 
+def test_the_slider_stands_below_the_legend() -> None:
+    def draw(n: int) -> go.Figure:
+        return lines(n).update_layout(margin_b=100)
+
+    alone, fig = draw(3), frames.animate(draw, {"n": (1, 5)})
+    assert fig.layout.sliders[0].pad.t == 100
+    for layout in (fig.layout, *(frame.layout for frame in fig.frames)):
+        assert layout.height - layout.margin.b == alone.layout.height - 100
+        assert layout.margin.b - 100 == layout.height - alone.layout.height > 60
+    plain = frames.animate(lines, CONTROLS)
+    assert plain.layout.sliders[0].pad.t == plain.layout.template.layout.margin.b
+
+
 def test_at_most_sixty_frames() -> None:
     fig = frames.animate(lambda x: lines(1), {"x": (0.0, 1.0, 0.001)})
     assert len(fig.frames) <= 60
