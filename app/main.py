@@ -23,9 +23,12 @@ def navigation() -> dict[str, list[st.Page]]:
         title = f"{work.id}  {short_title(work.id)}"
         entry = st.Page(page_file(address), title=title, url_path=address)
         sections[work.section].append(entry)
-    teacher = PAGES / "teacher.py"
-    sections["Teachers"] = [
-        st.Page(teacher, title="This server", icon=":material/monitoring:", url_path="teacher")
+    sections["The lab"] = [
+        st.Page(PAGES / f"{address}.py", title=title, icon=icon, url_path=address)
+        for address, title, icon in (
+            ("peers", "Peers and growth", ":material/speed:"),
+            ("teacher", "This server", ":material/monitoring:"),
+        )
     ]
     return {section: entries for section, entries in sections.items() if entries}
 
