@@ -1,16 +1,19 @@
-"""What page and notebooks look at: a small graph, lifted, with a node's sequence and its scan."""
+"""What page and notebooks look at: a small graph, lifted, its matrices, and a node's sequence."""
 
+import time
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
 import torch
 
+from labcore.topology.cells import cycle_basis
 from labcore.topology.chains import ChainComplex
 from labcore.topology.graphs import Graph, as_graph, read_edge_list
 from labcore.topology.liftings import TopoData, lift, parameters
-from labcore.topology.sequences import rank_operators
+from labcore.topology.sequences import NodeSequencer, rank_operators
 
 GRAPHS = ("karate", "florentine", "les miserables", "davis", "petersen", "torus")
 LIFTS = (
@@ -21,8 +24,12 @@ LIFTS = (
     "hypergraph/khop",
     "hypergraph/mapper",
 )
+MATRICES = ("boundary", "hodge", "up", "down", "adjacency")
+MODES = ("signed", "abs_after", "unsigned_incidence")
+ORDERS = ("descending", "ascending", "shuffled")
 MAX_NODES = 300
-MOST_DRAWN, MOST_CELLS = 4000, 6000
+MAX_CELLS = 200_000  # of one rank, in a lifting that the page makes
+MOST_DRAWN, MOST_EXACT, MOST_ENTRIES = 4000, 6000, 60_000
 
 
 @dataclass(frozen=True)
@@ -36,47 +43,50 @@ class View:
     sizes: tuple[int, ...]
     betti: tuple[int, ...]
     euler: int | None
-    tokens: np.ndarray
-    ranks: tuple[int, ...]
     spectra: dict[int, np.ndarray]
-    boundaries: dict[int, np.ndarray]
+    harmonic: np.ndarray | None
     dropped: dict[str, int]
-    nodes: int
+    milliseconds: float
+    kilobytes: float
 
     @property
-    def last(self) -> int:
-        """The highest node number."""
-        return self.nodes - 1
-
-    @property
-    def token_names(self) -> list[str]:
-        """What each token of the sequence is."""
-        return [*(f"rank {r}" for r in self.ranks), "itself"]
-
-    def boundary(self, k: int) -> tuple[np.ndarray, dict[str, str]] | None:
-        """A boundary matrix and its labels; None where it is empty or too large to draw."""
-        if k not in self.boundaries:
-            return None
-        labels = {"name": f"B{k}", "rows": f"cell of rank {k - 1}", "columns": f"cell of rank {k}"}
-        return self.boundaries[k], labels
+    def nodes(self) -> int:
+        """How many nodes there are."""
+        return len(self.places)
 
     @property
     def facts(self) -> str:
-        """Counts and holes in one line."""
-        parts = [f"cells by rank {' / '.join(map(str, self.sizes))}"]
+        """Counts, holes and cost in one line."""
+        parts = [f"Cells by rank: **{' / '.join(map(str, self.sizes))}**"]
+        if self.betti:
+            parts.append(f"Betti numbers **{', '.join(map(str, self.betti))}**")
         if self.euler is not None:
-            if self.betti:
-                parts.append(f"Betti numbers {', '.join(map(str, self.betti))}")
-            parts.append(f"Euler characteristic {self.euler}")
+            parts.append(f"Euler characteristic **{self.euler}**")
+        parts.append(f"lifted in {self.milliseconds:.1f} ms, matrices {self.kilobytes:.0f} kB")
         left = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in self.dropped.items() if v)
-        return "; ".join([*parts, *([f"dropped: {left}"] if left else [])]) + "."
+        return "; ".join([*parts, *([f"dropped or mended: {left}"] if left else [])]) + "."
 
 
-def small_graph(name: str, *, relabel: int = 0) -> Graph:
-    """One of the graphs that the page opens with, its nodes renamed by a seed (0 does not).
+@dataclass(frozen=True)
+class Tokens:
+    """The sequence that a node reads: (t, d), and what each token is called."""
+
+    values: np.ndarray
+    ranks: tuple[int, ...]
+    names: tuple[str, ...]
+    node: int
+
+
+def small_graph(name: str, *, relabel: int = 0, text: str = "") -> Graph:
+    """One of the graphs that the page opens with, or one's own; renamed by a seed (0 does not).
+
+    Args:
+        name: A key of GRAPHS.
+        relabel: Seed of the renaming.
+        text: An edge list, which is read instead if it is not empty.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, a text that is no edge list, or more nodes than can be drawn.
     """
     makers: dict[str, Any] = {
         "karate": nx.karate_club_graph,
@@ -86,64 +96,146 @@ def small_graph(name: str, *, relabel: int = 0) -> Graph:
         "petersen": nx.petersen_graph,
         "torus": lambda: nx.grid_2d_graph(5, 5, periodic=True),
     }
-    if name not in makers:
+    if not text and name not in makers:
         raise ValueError(f"graph must be one of {', '.join(makers)}, got {name!r}")
-    graph = as_graph(makers[name]())
+    graph = read_edge_list(text) if text else as_graph(makers[name]())
+    if graph.n > MAX_NODES:
+        raise ValueError(
+            f"the page draws at most {MAX_NODES} nodes, the graph has {graph.n}: give a part of it"
+        )
     if relabel:
         graph = graph.relabelled(np.random.default_rng(relabel).permutation(graph.n))
     return graph
 
 
-def view_of(graph: Graph, lifting: str, node: int = 0, *, max_dim: int = 3, **options: Any) -> View:
-    """Lift a graph and gather what the figures need; tokens of random features.
+@lru_cache(maxsize=16)
+def lifted_small(
+    name: str, lifting: str, max_dim: int, relabel: int = 0, basis: str = "minimum", text: str = ""
+) -> tuple[Graph, TopoData]:
+    """A small graph and its lifting; the last ones are kept, and nobody changes them.
 
     Raises:
-        ValueError: more than 300 nodes, or what the lifting refuses.
+        ValueError: as :func:`small_graph`, or what the lifting refuses.
     """
-    if graph.n > MAX_NODES or not graph.n:
-        raise ValueError(f"the page draws 1 to {MAX_NODES} nodes, the graph has {graph.n}")
+    graph = small_graph(name, relabel=relabel, text=text)
+    given = {"max_dim": max_dim, "max_simplices": MAX_CELLS, "basis": basis}
     known = parameters("graph", lifting)
-    if node < 0:
-        raise ValueError(f"a node is 0 or more, got {node}")
-    given = {"max_dim": max_dim, "max_simplices": 20_000, **options}
-    topo = lift(graph, lifting, **{k: v for k, v in given.items() if k in known})
+    return graph, lift(graph, lifting, **{k: v for k, v in given.items() if k in known})
+
+
+def view(
+    name: str, lifting: str, max_dim: int, relabel: int = 0, basis: str = "minimum", text: str = ""
+) -> View:
+    """Lift a small graph and gather what the figures need.
+
+    Raises:
+        ValueError: as :func:`lifted_small`.
+    """
+    start = time.process_time()
+    graph, topo = lifted_small(name, lifting, max_dim, relabel, basis, text)
+    seconds = time.process_time() - start
     held = topo.complex
-    node = min(node, held.n - 1)
-    places = _layout(graph, held.n)
-    operators = rank_operators(held)
-    x = _features(held.n)
-    tokens = operators.apply(torch.from_numpy(x)).numpy()[node]
     chain = isinstance(held, ChainComplex)
+    places = _layout(graph, held.n)
+    values, vectors = _spectra(held) if chain else ({}, None)
     return View(
         places=places,
         edges=held.vertices(1) if topo.domain != "hypergraph" else _plain(graph),
         cells=_cells(topo, places)[:MOST_DRAWN],
         names=graph.names if held.n == graph.n else (),
         sizes=topo.sizes,
-        betti=held.betti() if chain and sum(held.sizes) <= MOST_CELLS else (),
+        betti=held.betti() if chain and sum(held.sizes) <= MOST_EXACT else (),
         euler=held.euler() if chain else None,
-        tokens=tokens,
-        ranks=operators.ranks,
-        spectra=_spectra(held) if chain else {},
-        boundaries=_boundaries(held) if chain else {1: held.incidence().toarray()},
+        spectra=values,
+        harmonic=vectors,
         dropped=dict(graph.dropped),
-        nodes=held.n,
+        milliseconds=1e3 * seconds,
+        kilobytes=rank_operators(held).nbytes / 1024,
     )
 
 
-def named_view(name: str, lifting: str, node: int, max_dim: int, relabel: int, basis: str) -> View:
-    """:func:`view_of` for a graph by name: plain values in, arrays out."""
-    options = {"basis": basis} if lifting == "cell/cycle" else {}
-    return view_of(small_graph(name, relabel=relabel), lifting, node, max_dim=max_dim, **options)
+def node_tokens(
+    name: str,
+    lifting: str,
+    max_dim: int,
+    node: int,
+    *,
+    relabel: int = 0,
+    basis: str = "minimum",
+    text: str = "",
+    order: str = "descending",
+) -> Tokens:
+    """The sequence of one node, from twelve random features a node (seed 0).
+
+    Args:
+        node: The last one is taken if there are fewer.
+        order: Of the ranks: ``descending``, ``ascending`` or ``shuffled`` (seed 0).
+
+    Raises:
+        ValueError: unknown order, a negative node, or as :func:`lifted_small`.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    if node < 0:
+        raise ValueError(f"a node is 0 or more, got {node}")
+    held = lifted_small(name, lifting, max_dim, relabel, basis, text)[1].complex
+    operators = rank_operators(held)
+    x = np.random.default_rng(0).standard_normal((held.n, 12)).astype(np.float32)
+    node = min(node, held.n - 1)
+    plain = "ascending" if order == "ascending" else "descending"
+    tokens = NodeSequencer(operators, order=plain)(torch.from_numpy(x)).numpy()[node]
+    ranks = operators.ranks[::-1] if order == "ascending" else operators.ranks
+    if order == "shuffled":
+        turn = np.random.default_rng(0).permutation(len(ranks))
+        tokens = tokens[[*turn, len(ranks)]]
+        ranks = tuple(ranks[i] for i in turn)
+    return Tokens(tokens, ranks, (*(f"rank {r}" for r in ranks), "itself"), node)
 
 
-def own_view(text: str, lifting: str, node: int, max_dim: int) -> View:
-    """:func:`view_of` for an edge list of one's own."""
-    return view_of(read_edge_list(text), lifting, node, max_dim=max_dim)
+def matrix_of(
+    name: str,
+    lifting: str,
+    max_dim: int,
+    kind: str,
+    rank: int,
+    mode: Literal["signed", "abs_after", "unsigned_incidence"],
+    *,
+    relabel: int = 0,
+    basis: str = "minimum",
+    text: str = "",
+) -> np.ndarray | None:
+    """A matrix of a lifted graph; None where it is empty or too large to draw.
+
+    Raises:
+        ValueError: unknown kind, or as :func:`lifted_small`.
+    """
+    if kind not in MATRICES:
+        raise ValueError(f"matrix must be one of {', '.join(MATRICES)}, got {kind!r}")
+    held = lifted_small(name, lifting, max_dim, relabel, basis, text)[1].complex
+    if not isinstance(held, ChainComplex):
+        found = held.incidence() if kind == "boundary" else held.adjacency()
+    elif kind == "boundary":
+        found = held.boundary(max(rank, 1), signed=mode == "signed")
+    elif kind == "adjacency":
+        found = held.adjacency(rank)
+    else:
+        found = held.laplacian(rank, kind, mode=mode)  # type: ignore[arg-type]
+    rows, columns = found.shape
+    return found.toarray() if 0 < rows * columns <= MOST_ENTRIES else None
 
 
-def _features(n: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((n, 12)).astype(np.float32)
+def ring_lengths(name: str, relabel: int = 0) -> dict[str, list[int]]:
+    """Lengths of the cycles of two bases of a small graph, its nodes renamed by a seed."""
+    graph = small_graph(name, relabel=relabel)
+    return {
+        "fundamental": [len(c) for c in cycle_basis(graph, "fundamental", max_len=graph.n)],
+        "minimum": [len(c) for c in cycle_basis(graph, "minimum", max_len=graph.n)],
+    }
+
+
+def gallery(name: str, relabel: int = 0) -> list[tuple[str, View]]:
+    """One graph in all liftings of LIFTS."""
+    return [(lifting, view(name, lifting, 2, relabel)) for lifting in LIFTS]
 
 
 def _plain(graph: Graph) -> list[tuple[int, ...]]:
@@ -171,63 +263,12 @@ def _around(cell: tuple[int, ...], places: np.ndarray) -> tuple[int, ...]:
     return tuple(int(cell[i]) for i in np.argsort(turn))
 
 
-def _spectra(held: ChainComplex) -> dict[int, np.ndarray]:
-    return {
-        k: np.linalg.eigvalsh(held.laplacian(k).toarray().astype(float))
-        for k in range(held.dim + 1)
-        if 0 < held.size(k) <= 600
-    }
-
-
-def _boundaries(held: ChainComplex) -> dict[int, np.ndarray]:
-    return {
-        k: held.boundary(k).toarray()
-        for k in range(1, held.dim + 1)
-        if held.size(k) * held.size(k - 1) <= 40_000
-    }
-
-
-def scan_matrix(tokens: np.ndarray, *, scale: float, mode: str, seed: int = 0) -> np.ndarray:
-    """Hidden attention of a fresh Mamba block on one sequence, mean size over channels, (t, t).
-
-    ``M[t, s] = C_t (prod of exp(delta A) from s + 1 to t) delta_s B_s``.
-
-    Args:
-        tokens: (t, d).
-        scale: Multiplies every step: large steps forget more.
-        mode: ``forward``, ``backward``, ``both`` or ``as published``.
-        seed: Of the block's weights.
-
-    Raises:
-        ValueError: unknown mode.
-    """
-    from labcore.blocks.mamba import MambaBlock
-
-    if mode not in ("forward", "backward", "both", "as published"):
-        raise ValueError(f"mode must be forward, backward, both or as published, got {mode!r}")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        ahead, back = MambaBlock(tokens.shape[1]), MambaBlock(tokens.shape[1])
-        x = torch.nn.functional.layer_norm(torch.from_numpy(tokens), tokens.shape[1:])
-        forward = _attention(ahead, x, scale)
-        if mode == "forward":
-            return forward.abs().mean(-1).numpy()
-        if mode == "as published":
-            return (forward + forward.flip(0)).abs().mean(-1).numpy()
-        other = _attention(back, x.flip(0), scale).flip(0, 1)
-        return (other if mode == "backward" else forward + other).abs().mean(-1).numpy()
-
-
-def _attention(block: Any, x: torch.Tensor, scale: float) -> torch.Tensor:
-    """(t, s, channels) of one direction."""
-    _, delta, write, read = (part[0] for part in block.inner(x[None]))
-    delta = delta * scale
-    rates = -torch.exp(block.A_log)
-    reach = torch.cumsum(delta[..., None] * rates, 0)  # (t, e, n)
-    t = len(x)
-    out = torch.zeros(t, t, delta.shape[1])
-    for i in range(t):
-        for j in range(i + 1):
-            decay = torch.exp(reach[i] - reach[j])
-            out[i, j] = (read[i] * decay * write[j]).sum(-1) * delta[j]
-    return out
+def _spectra(held: ChainComplex) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
+    """Eigenvalues of each small rank; and an edge flow in the kernel, if there is one."""
+    values, flow = {}, None
+    for k in range(held.dim + 1):
+        if 0 < held.size(k) <= 500:
+            values[k], vectors = np.linalg.eigh(held.laplacian(k).toarray().astype(float))
+            if k == 1 and values[1][0] < 1e-8:
+                flow = vectors[:, 0]
+    return values, flow

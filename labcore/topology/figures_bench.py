@@ -1,11 +1,15 @@
 """Figures of the benchmark: accuracy by model, paired differences, cost, ablation."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.topology.tally import Rows, distinct, paired, pick, score
 
-DOMAINS = ("graph", "hypergraph", "simplicial", "cell")
+DOMAINS = ("graph", "hypergraph", "simplicial", "cell", "combinatorial")
+_ORDER = ("baseline", *DOMAINS)
 _BASE = ("majority class", "features only (MLP)", "cell counts only")
 
 
@@ -51,6 +55,47 @@ def leaderboard(rows: Rows, *, data: str) -> go.Figure:
 
 def _domain(rows: Rows, label: str) -> str:
     return "baseline" if label in _BASE else str(pick(rows, label=label)[0]["domain"])
+
+
+def table_map(rows: Rows) -> go.Figure:
+    """Mean test accuracy of every model on every data set; empty where it was not run."""
+    here = [r for r in rows if not r["label"].startswith("ablation")]
+    data = [d for d in distinct(here, "data") if len({r["domain"] for r in pick(here, data=d)}) > 2]
+    here = [r for r in here if r["data"] in data]
+    labels = sorted(distinct(here, "label"), key=lambda n: _ORDER.index(_domain(here, n)))
+    mean = np.full((len(labels), len(data)), np.nan)
+    text = np.full(mean.shape, "", dtype=object)
+    for i, label in enumerate(labels):
+        for j, name in enumerate(data):
+            if pick(here, data=name, label=label):
+                found = score(here, name, label)
+                mean[i, j] = found.mean
+                text[i, j] = f"{100 * found.mean:.0f} ± {100 * found.sd:.0f}"
+    best = np.nanmax(mean, axis=0)
+    bold = np.where(mean == best, "<b>", "")
+    fig = go.Figure(
+        go.Heatmap(
+            z=mean / best, x=data, y=[f"{n} · {_domain(here, n)}" for n in labels],
+            text=np.char.add(bold.astype(str), text.astype(str)), texttemplate="%{text}",
+            colorscale=viz.SEQUENTIAL, zmin=0.2, zmax=1.0, xgap=2, ygap=2,
+            colorbar={"title": "of the<br>best"},
+            hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
+        )
+    )  # fmt: skip
+    fig.update_xaxes(title_text="data set", side="top")
+    fig.update_yaxes(title_text="", autorange="reversed")
+    said = ", ".join(
+        f"{name} {labels[int(np.nanargmax(mean[:, j]))]} {best[j]:.3f}"
+        for j, name in enumerate(data)
+    )
+    return viz.finish(
+        fig,
+        title="Model × domain × data: test accuracy in %, mean ± sd over seeds",
+        alt=f"{len(labels)} models on {len(data)} data sets; best of each: {said}.",
+        caption="Colour is the share of the best mean of the column (bold); baselines come first.",
+        source="table_map",
+        height=190 + 30 * len(labels),
+    )
 
 
 def domain_gain(rows: Rows) -> go.Figure:
@@ -175,4 +220,27 @@ def learning_curve(history: list[dict[str, float]], *, label: str) -> go.Figure:
         caption="The epoch of best validation accuracy is kept; the test part chooses nothing.",
         source="learning_curve",
         params={"label": label},
+    )
+
+
+def race(histories: Mapping[str, list[dict[str, float]]], *, data: str) -> go.Figure:
+    """Validation accuracy of several models while they learn, one seed."""
+    fig = go.Figure()
+    for i, (name, history) in enumerate(histories.items()):
+        fig.add_scatter(
+            x=[row["epoch"] for row in history], y=[row["val"] for row in history], name=name,
+            mode="lines+markers",
+            line={"color": viz.PALETTE[i % 8], "dash": viz.DASHES[i % 6]},
+            marker={"symbol": viz.SYMBOLS[i % 8], "size": 7},
+        )  # fmt: skip
+    fig.update_xaxes(title_text="epoch")
+    fig.update_yaxes(title_text="validation accuracy (share right)")
+    said = ", ".join(f"{n} {max(r['val'] for r in h):.3f}" for n, h in histories.items())
+    return viz.finish(
+        fig,
+        title=f"Learning curves on {data}",
+        alt=f"Best validation accuracy: {said}.",
+        caption="One seed: the order of curves that are close may turn with another.",
+        source="race",
+        params={"data": data},
     )

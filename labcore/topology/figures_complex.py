@@ -1,10 +1,11 @@
 """Figures of complexes: the cells of a graph, boundary matrices, spectra, flows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from labcore import viz
 
@@ -18,6 +19,7 @@ def complex_drawing(
     *,
     node: int | None = None,
     names: Sequence[str] = (),
+    flow: np.ndarray | None = None,
     title: str = "The complex",
 ) -> go.Figure:
     """Nodes, edges and filled 2-cells; those of one node stand out.
@@ -28,6 +30,7 @@ def complex_drawing(
         cells: Nodes of each triangle, polygon or hyperedge, in drawing order.
         node: The node to look at, or None.
         names: What the nodes are called.
+        flow: A number an edge, drawn as its width, or None.
         title: Of the figure.
     """
     places = np.asarray(places, dtype=float)
@@ -49,7 +52,9 @@ def complex_drawing(
             fig.add_scatter(x=x, y=y, mode="lines", line={"color": colour, "width": width},
                             name="edges" if not mine else f"edges of node {node}",
                             hoverinfo="skip")  # fmt: skip
-    sizes = [15 if i == node else 8 for i in range(len(places))]
+    if flow is not None:
+        _add_flow(fig, places, edges, flow)
+    sizes = [20 if i == node else 8 for i in range(len(places))]
     fig.add_scatter(
         x=places[:, 0],
         y=places[:, 1],
@@ -60,7 +65,7 @@ def complex_drawing(
             "size": sizes,
             "color": [viz.PALETTE[3] if i == node else viz.PALETTE[0] for i in range(len(places))],
             "symbol": ["star" if i == node else "circle" for i in range(len(places))],
-            "line": {"color": "white", "width": 1},
+            "line": {"color": "white", "width": 1.5},
         },
         hovertemplate="node %{text}<extra></extra>",
     )
@@ -68,14 +73,68 @@ def complex_drawing(
     fig.update_yaxes(visible=False, scaleanchor="x", title="no unit")
     fig.update_layout(legend={"orientation": "h", "y": -0.02, "yanchor": "top"})
     said = "" if node is None else f" Node {node} is in {sum(own)} of the 2-cells."
+    if flow is not None:
+        said += (
+            f" The harmonic flow is strongest on edge {tuple(edges[int(np.abs(flow).argmax())])}."
+        )
     return viz.finish(
         fig,
         title=title,
         alt=f"{len(places)} nodes, {len(edges)} edges, {len(cells)} 2-cells.{said}",
-        caption="Filled areas are the 2-cells; orange ones hold the chosen node (star).",
+        caption="Filled areas are the 2-cells; orange ones hold the chosen node (star)."
+        + ("" if flow is None else " Thick green edges carry a flow that runs round a hole."),
         source="complex_drawing",
         params={"node": node},
         height=520,
+    )
+
+
+def _add_flow(fig: go.Figure, places: np.ndarray, edges: Pairs, flow: np.ndarray) -> None:
+    """Edges by size of a flow, in four widths."""
+    share = np.abs(flow) / max(float(np.abs(flow).max()), 1e-12)
+    for low, width in ((0.1, 2), (0.25, 4), (0.5, 7), (0.75, 10)):
+        high = {0.1: 0.25, 0.25: 0.5, 0.5: 0.75, 0.75: 2.0}[low]
+        chosen = [e for e, s in zip(edges, share, strict=True) if low <= s < high]
+        if chosen:
+            x, y = _outlines(places, chosen)
+            fig.add_scatter(x=x, y=y, mode="lines", hoverinfo="skip", opacity=0.8,
+                            line={"color": viz.PALETTE[2], "width": width},
+                            name=f"flow from {low:.0%} of the largest")  # fmt: skip
+
+
+def lifting_gallery(views: Sequence[tuple[str, Any]], *, graph: str) -> go.Figure:
+    """One graph in several liftings, side by side, the counts of cells above each.
+
+    Args:
+        views: (name of the lifting, :class:`~labcore.topology.explorer.View`).
+        graph: Name of the graph.
+    """
+    columns = 3
+    names = [f"{name}<br>{' / '.join(map(str, v.sizes))}" for name, v in views]
+    fig = make_subplots(-(-len(views) // columns), columns, subplot_titles=names,
+                        horizontal_spacing=0.03, vertical_spacing=0.12)  # fmt: skip
+    for i, (_, seen) in enumerate(views):
+        at = {"row": i // columns + 1, "col": i % columns + 1}
+        style: dict[str, Any] = {"showlegend": False, "hoverinfo": "skip"}
+        x, y = _outlines(seen.places, seen.cells)
+        fig.add_scatter(x=x, y=y, fill="toself", mode="none", fillcolor="rgba(86,180,233,0.22)",
+                        **style, **at)  # fmt: skip
+        x, y = _outlines(seen.places, seen.edges)
+        fig.add_scatter(x=x, y=y, mode="lines", line={"color": "#9AA5B1", "width": 0.8}, **style,
+                        **at)  # fmt: skip
+        fig.add_scatter(x=seen.places[:, 0], y=seen.places[:, 1], mode="markers",
+                        marker={"size": 5, "color": viz.PALETTE[0]}, **style, **at)  # fmt: skip
+    fig.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, title="")
+    fig.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, title="")
+    said = "; ".join(f"{name} {'/'.join(map(str, v.sizes))}" for name, v in views)
+    return viz.finish(
+        fig,
+        title=f"One graph, {len(views)} liftings: {graph}",
+        alt=f"Cells by rank: {said}.",
+        caption="Blue areas are cells above the edges; numbers are cells by rank, nodes first.",
+        source="lifting_gallery",
+        params={"graph": graph},
+        height=620,
     )
 
 
@@ -87,73 +146,6 @@ def _outlines(places: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[list
         x += [*places[ring, 0].tolist(), None]
         y += [*places[ring, 1].tolist(), None]
     return x, y
-
-
-def token_strip(tokens: np.ndarray, ranks: Sequence[int], *, node: int) -> go.Figure:
-    """What a node reads: one column a token, highest rank first, itself last.
-
-    Args:
-        tokens: (t, d), the node's tokens.
-        ranks: Ranks of the first t - 1 of them.
-        node: Its number.
-    """
-    names = [f"rank {r}" for r in ranks] + ["itself"]
-    most = float(np.abs(tokens).max()) or 1.0
-    fig = go.Figure(
-        go.Heatmap(
-            z=tokens.T,
-            x=names,
-            y=[f"{i}" for i in range(tokens.shape[1])],
-            colorscale=[list(stop) for stop in viz.DIVERGING],
-            zmid=0,
-            zmin=-most,
-            zmax=most,
-            colorbar={"title": "value"},
-            hovertemplate="%{x}, feature %{y}: %{z:.2f}<extra></extra>",
-        )
-    )
-    fig.update_xaxes(title_text="token (read from left to right)")
-    fig.update_yaxes(title_text="feature (number)", nticks=8)
-    zero = [n for n, t in zip(names, tokens, strict=True) if not np.abs(t).any()]
-    norms = ", ".join(f"{n} {np.linalg.norm(t):.1f}" for n, t in zip(names, tokens, strict=True))
-    return viz.finish(
-        fig,
-        title=f"The sequence of node {node}",
-        alt=f"Norms of {len(names)} tokens: {norms}."
-        + (f" Zero: {', '.join(zero)}." if zero else ""),
-        caption="Each column sums the cells of one rank around the node; a node in no cell of a "
-        "rank reads zeros there.",
-        source="token_strip",
-        params={"node": node},
-        height=420,
-    )
-
-
-def hidden_attention(matrix: np.ndarray, names: Sequence[str], *, mode: str) -> go.Figure:
-    """How much the output at one token depends on each token read, |M[t, s]|.
-
-    Args:
-        matrix: (t, t), mean size over channels.
-        names: Of the tokens.
-        mode: Direction that was read.
-    """
-    fig = go.Figure(
-        go.Heatmap(
-            z=matrix, x=list(names), y=list(names), colorscale=viz.SEQUENTIAL, zmin=0,
-            colorbar={"title": "|M|"}, hovertemplate="%{y} from %{x}: %{z:.3g}<extra></extra>",
-        )
-    )  # fmt: skip
-    fig.update_xaxes(title_text="token read (s)")
-    fig.update_yaxes(title_text="token written (t)", autorange="reversed")
-    filled = int((matrix > 0).sum())
-    return viz.finish(
-        fig,
-        title=f"Hidden attention of the scan, {mode}",
-        alt=f"{filled} of {matrix.size} entries are not zero; the largest is {matrix.max():.3g}.",
-        caption="Entry (t, s) is C_t times the decays from s to t times what s wrote.",
-        source="hidden_attention",
-        params={"mode": mode},
-    )
 
 
 def matrix_signs(matrix: np.ndarray, *, name: str, rows: str, columns: str) -> go.Figure:
@@ -241,4 +233,34 @@ def flow_parts(
         source="flow_parts",
         params={"part": part},
         height=560,
+    )
+
+
+def ring_bars(lengths: Mapping[str, Sequence[int]], *, graph: str, relabel: int) -> go.Figure:
+    """How many cycles of each length a basis has.
+
+    Args:
+        lengths: Name of the basis -> length of each of its cycles.
+        graph: Name of the graph.
+        relabel: Seed of the renaming of its nodes.
+    """
+    fig = go.Figure()
+    most = max((max(found, default=3) for found in lengths.values()), default=3)
+    for i, (name, found) in enumerate(lengths.items()):
+        counts = np.bincount(np.asarray(found, dtype=int), minlength=most + 1)[3:]
+        fig.add_bar(
+            x=list(range(3, most + 1)), y=counts, name=f"{name} basis",
+            marker={"color": viz.PALETTE[i], "pattern": {"shape": ("", "/")[i % 2]}},
+        )  # fmt: skip
+    fig.update_xaxes(title_text="length of the cycle (nodes)", dtick=1)
+    fig.update_yaxes(title_text="number of cycles")
+    said = "; ".join(f"{n}: {len(v)} cycles, total length {sum(v)}" for n, v in lengths.items())
+    return viz.finish(
+        fig,
+        title=f"Rings of {graph}, naming {relabel}",
+        alt=f"{said}.",
+        caption="Both bases have equally many cycles; only the minimum basis keeps its lengths "
+        "when nodes are renamed.",
+        source="ring_bars",
+        params={"graph": graph, "relabel": relabel},
     )

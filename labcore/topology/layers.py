@@ -127,7 +127,7 @@ class AllSet(Layer):
 
     def forward(self, x: Features, m: Matrices) -> Features:
         """New features of nodes and hyperedges."""
-        edges = self.up(m["to_edges"] @ x[0])
+        edges = self.up(m["to_edges"] @ x[0]) + x[1]
         return {0: F.relu(self.down(m["to_nodes"] @ edges) + x[0]), 1: edges}
 
 
@@ -137,9 +137,8 @@ class UniGcn(Layer):
     needs = ("to_edges", "uni")
 
     def forward(self, x: Features, m: Matrices) -> Features:
-        """New features of nodes and hyperedges."""
-        edges = m["to_edges"] @ x[0]
-        return {0: F.relu(m["uni"] @ self.maps["self0"](edges)), 1: edges}
+        """New node features."""
+        return {0: F.relu(m["uni"] @ self.maps["self0"](m["to_edges"] @ x[0]))}
 
 
 class Scn(Layer):

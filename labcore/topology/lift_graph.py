@@ -1,4 +1,4 @@
-"""Liftings of a graph: to simplices, to polygons, to hyperedges; and on to combinatorial complexes.
+"""Liftings of a graph: to simplices, to polygons, to hyperedges.
 
 Each function takes the complex and its node features (or None) and keyword parameters with
 defaults; names and rules are those of the topological deep learning literature (arXiv 2406.06642,
@@ -7,7 +7,7 @@ section on liftings), written anew.
 
 from itertools import combinations
 from math import comb
-from typing import Any, Literal
+from typing import Literal
 
 import networkx as nx
 import numpy as np
@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 from labcore.topology.cells import CellComplex, cycle_lifting
 from labcore.topology.cliques import MAX_SIMPLICES, TooManySimplices
 from labcore.topology.complexes import SimplicialComplex, clique_complex
-from labcore.topology.families import CombinatorialComplex, Hypergraph
-from labcore.topology.graphs import Graph, as_graph
+from labcore.topology.families import Hypergraph
+from labcore.topology.graphs import Graph
 from labcore.topology.liftings import register_lifting
 
 Features = np.ndarray | None
@@ -48,29 +48,46 @@ def khop_simplices(
     hops: int = 1,
     max_dim: int = 2,
     max_k_simplices: int = 5000,
+    max_simplices: int = MAX_SIMPLICES,
     seed: int = 0,
 ) -> SimplicialComplex:
     """All subsets with at most ``max_dim + 1`` nodes of every closed k-hop ball.
 
     A rank with more than ``max_k_simplices`` keeps a sample of that size, and what its simplices
-    need as faces.
+    need as faces; more than ``max_simplices`` subsets to draw from are refused.
     """
-    return _from_sets(_balls(graph, hops), graph.n, max_dim, max_k_simplices, seed)
+    limits = (max_k_simplices, max_simplices)
+    return _from_sets(_balls(graph, hops), graph.n, max_dim, limits, seed)
 
 
 @register_lifting("graph", "simplicial", "dowker")
 def dowker(
-    graph: Graph, x: Features, *, max_dim: int = 2, max_k_simplices: int = 5000, seed: int = 0
+    graph: Graph,
+    x: Features,
+    *,
+    max_dim: int = 2,
+    max_k_simplices: int = 5000,
+    max_simplices: int = MAX_SIMPLICES,
+    seed: int = 0,
 ) -> SimplicialComplex:
     """Nodes that have a neighbour in common span a simplex (the neighbourhood complex)."""
     a = graph.adjacency()
     sets = [a.indices[a.indptr[v] : a.indptr[v + 1]].tolist() for v in range(graph.n)]
-    return _from_sets(sets, graph.n, max_dim, max_k_simplices, seed)
+    return _from_sets(sets, graph.n, max_dim, (max_k_simplices, max_simplices), seed)
 
 
 @register_lifting("graph", "simplicial", "line")
-def line(graph: Graph, x: Features, *, max_dim: int = 2) -> SimplicialComplex:
+def line(
+    graph: Graph, x: Features, *, max_dim: int = 2, max_simplices: int = MAX_SIMPLICES
+) -> SimplicialComplex:
     """The clique complex of the line graph: its nodes are the edges of the graph."""
+    degrees = graph.degrees()
+    pairs_of_edges = int((degrees * (degrees - 1) // 2).sum())
+    if pairs_of_edges > max_simplices:
+        raise TooManySimplices(
+            f"the line graph has {pairs_of_edges:,} edges, {max_simplices:,} are allowed: thin the "
+            "graph, or raise max_simplices"
+        )
     b = sparse.coo_array(
         (
             np.ones(2 * graph.m, dtype=np.int32),
@@ -81,15 +98,23 @@ def line(graph: Graph, x: Features, *, max_dim: int = 2) -> SimplicialComplex:
     meets = sparse.coo_array(b.T @ b)
     upper = meets.row < meets.col
     pairs = np.column_stack([meets.row[upper], meets.col[upper]]).astype(np.int64)
-    return clique_complex(as_graph(pairs.reshape(-1, 2).T, graph.m), max_dim=max_dim)
+    met = Graph(graph.m, pairs[np.lexsort(pairs.T[::-1])])
+    return clique_complex(met, max_dim=max_dim, max_simplices=max_simplices)
 
 
 @register_lifting("graph", "simplicial", "rips")
-def rips(graph: Graph, x: Features, *, threshold: float = 2.0, max_dim: int = 2) -> Any:
+def rips(
+    graph: Graph,
+    x: Features,
+    *,
+    threshold: float = 2.0,
+    max_dim: int = 2,
+    max_simplices: int = MAX_SIMPLICES,
+) -> SimplicialComplex:
     """Vietoris-Rips on shortest paths: nodes within ``threshold`` steps of each other."""
     near = _distances(graph)
     pairs = np.argwhere(np.triu(near <= threshold, 1)).astype(np.int64)
-    return clique_complex(as_graph(pairs.T, graph.n), max_dim=max_dim)
+    return clique_complex(Graph(graph.n, pairs), max_dim=max_dim, max_simplices=max_simplices)
 
 
 @register_lifting("graph", "cell", "cycle")
@@ -184,37 +209,6 @@ def modularity(graph: Graph, x: Features, *, k: int = 3) -> Hypergraph:
     return Hypergraph(graph.n, sorted(sets))
 
 
-@register_lifting("simplicial", "combinatorial", "coface")
-def coface(complex_: SimplicialComplex, x: Features) -> CombinatorialComplex:
-    """Simplices keep their ranks; each k-simplex (k >= 1) with cofaces adds their union one above.
-
-    The union of all (k+1)-simplices around a simplex is a cell of rank ``dim + 1``: who lives near
-    the same simplex meets there.
-    """
-    cells: dict[int, list[tuple[int, ...]]] = {
-        k: complex_.vertices(k) for k in range(1, complex_.dim + 1)
-    }
-    unions = set()
-    for k in range(1, complex_.dim):
-        b = complex_.boundary(k + 1, signed=False).tocsr()
-        above = complex_.simplices(k + 1)
-        for row in range(b.shape[0]):
-            around = b.indices[b.indptr[row] : b.indptr[row + 1]]
-            if len(around) > 1:
-                unions.add(tuple(np.unique(above[around]).tolist()))
-    if unions:
-        cells[complex_.dim + 1] = sorted(unions)
-    return CombinatorialComplex(complex_.n, cells)
-
-
-@register_lifting("hypergraph", "combinatorial", "faces")
-def faces(hypergraph: Hypergraph, x: Features) -> CombinatorialComplex:
-    """Every pair inside a hyperedge is a cell of rank 1, the hyperedges of more nodes of rank 2."""
-    pairs = sorted({p for e in hypergraph.hyperedges for p in combinations(e, 2)})
-    large = sorted({e for e in hypergraph.hyperedges if len(e) > 2})
-    return CombinatorialComplex(hypergraph.n, {1: pairs, 2: large} if large else {1: pairs})
-
-
 def fiedler(graph: Graph) -> np.ndarray:
     """Second eigenvector of the Laplacian, (n,), its largest entry positive."""
     lap = np.diag(graph.degrees().astype(float)) - graph.adjacency().toarray()
@@ -250,21 +244,26 @@ def _balls(graph: Graph, hops: int) -> list[list[int]]:
 
 
 def _from_sets(
-    sets: list[list[int]], n: int, max_dim: int, most: int, seed: int
+    sets: list[list[int]], n: int, max_dim: int, limits: tuple[int, int], seed: int
 ) -> SimplicialComplex:
-    """All small subsets of some sets, closed under faces; large ranks sampled."""
+    """All small subsets of some sets, closed under faces; large ranks sampled.
+
+    ``limits``: simplices of a rank that are kept, and subsets that may be drawn from.
+    """
     if max_dim < 1:
         raise ValueError(f"max_dim must be 1 or more, got {max_dim}")
+    most, allowed = limits
+    for k in range(1, max_dim + 1):
+        size = sum(comb(len(s), k + 1) for s in sets)
+        if size > allowed:
+            raise TooManySimplices(
+                f"the sets hold up to {size:,} subsets of rank {k}, {allowed:,} are allowed: lower "
+                "hops or max_dim, thin the graph, or raise max_simplices"
+            )
     rng = np.random.default_rng(seed)
     rows: list[np.ndarray] = []
     need: np.ndarray | None = None
     for k in range(max_dim, 0, -1):
-        size = sum(comb(len(s), k + 1) for s in sets)
-        if size > MAX_SIMPLICES:
-            raise TooManySimplices(
-                f"the balls hold up to {size:,} subsets of rank {k}, {MAX_SIMPLICES:,} are "
-                "allowed: lower hops or max_dim"
-            )
         found = sorted({c for s in sets for c in combinations(s, k + 1)})
         own = np.array(found, dtype=np.int64).reshape(-1, k + 1)
         if len(own) > most:

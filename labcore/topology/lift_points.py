@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
+from labcore.topology.cliques import MAX_SIMPLICES, TooManySimplices
 from labcore.topology.complexes import SimplicialComplex, clique_complex
 from labcore.topology.families import Hypergraph
 from labcore.topology.graphs import Graph, as_graph
@@ -23,11 +24,24 @@ def knn_graph(points: np.ndarray, x: Features, *, k: int = 6) -> Graph:
 
 @register_lifting("points", "simplicial", "rips")
 def rips_points(
-    points: np.ndarray, x: Features, *, threshold: float = 1.0, max_dim: int = 2
+    points: np.ndarray,
+    x: Features,
+    *,
+    threshold: float = 1.0,
+    max_dim: int = 2,
+    max_simplices: int = MAX_SIMPLICES,
 ) -> SimplicialComplex:
     """Points whose pairwise distances are all at most ``threshold``."""
-    pairs = cKDTree(points).query_pairs(threshold, output_type="ndarray").astype(np.int64)
-    return clique_complex(as_graph(pairs.reshape(-1, 2).T, len(points)), max_dim=max_dim)
+    tree = cKDTree(points)
+    count = (int(tree.count_neighbors(tree, threshold)) - len(points)) // 2
+    if count > max_simplices:
+        raise TooManySimplices(
+            f"{count:,} pairs of points are within {threshold}, {max_simplices:,} are allowed: "
+            "lower the threshold, take fewer points, or raise max_simplices"
+        )
+    pairs = tree.query_pairs(threshold, output_type="ndarray").astype(np.int64).reshape(-1, 2)
+    near = Graph(len(points), pairs[np.lexsort(pairs.T[::-1])])
+    return clique_complex(near, max_dim=max_dim, max_simplices=max_simplices)
 
 
 @register_lifting("points", "simplicial", "delaunay")

@@ -2,9 +2,9 @@
 
     lift(graph, "simplicial/clique", max_dim=2)
 
-Each lifting is a function in :mod:`.lift_graph` or :mod:`.lift_points`, registered under (source,
-target, name). A new one needs the decorator only. What comes out is a :class:`TopoData`: the
-complex, and features of every rank after :mod:`.features`.
+Each lifting is a function in :mod:`.lift_graph`, :mod:`.lift_points` or :mod:`.lift_higher`,
+registered under (source, target, name). A new one needs the decorator only. What comes out is a
+:class:`TopoData`: the complex, and features of every rank after :mod:`.features`.
 """
 
 from collections.abc import Callable
@@ -145,5 +145,5 @@ def _find(source: str, to: str) -> Callable[..., Any]:
 
 def _load() -> None:
     """Fill the registry (once)."""
-    import_module("labcore.topology.lift_graph")
-    import_module("labcore.topology.lift_points")
+    for module in ("lift_graph", "lift_points", "lift_higher"):
+        import_module(f"labcore.topology.{module}")

@@ -72,7 +72,7 @@ MODELS: dict[str, Model] = {
     "gat": Model(GRAPH, of.Gat, nodes_only=True),
     "hgnn": Model(HYPER, of.Hgnn, nodes_only=True),
     "allset": Model(HYPER, of.AllSet),
-    "unigcn": Model(HYPER, of.UniGcn),
+    "unigcn": Model(HYPER, of.UniGcn, nodes_only=True),
     "scn": Model(SIMPLICIAL, of.Scn),
     "san": Model(SIMPLICIAL, of.San),
     "sccn": Model(SIMPLICIAL, of.Sccn),
