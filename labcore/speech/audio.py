@@ -37,7 +37,7 @@ def check_audio(audio: np.ndarray, rate: int = SAMPLE_RATE) -> Sound:
     return np.ascontiguousarray(audio, dtype=np.float32)
 
 
-def resample(audio: Sound, rate: int, wanted: int = SAMPLE_RATE) -> Sound:
+def resample(audio: Sound, rate: int, wanted: int = SAMPLE_RATE) -> Float[np.ndarray, " resampled"]:
     """Another sample rate, by scipy's polyphase filter.
 
     >>> resample(np.zeros(80), 8_000).shape
@@ -102,7 +102,7 @@ def _pcm(raw: bytes, width: int, filename: str) -> Sound:
     raise UploadError(f"{filename} has samples of {width} bytes: save it as WAV, 16-bit PCM")
 
 
-def trim(audio: Sound, *, quiet: float = 0.02, margin: int = 320) -> Sound:
+def trim(audio: Sound, *, quiet: float = 0.02, margin: int = 320) -> Float[np.ndarray, " trimmed"]:
     """Without the silence at both ends: what stays below ``quiet`` of the loudest sample."""
     loud = np.flatnonzero(np.abs(audio) > quiet * np.abs(audio).max())
     return audio[max(loud[0] - margin, 0) : loud[-1] + margin] if loud.size else audio

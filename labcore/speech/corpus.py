@@ -34,7 +34,7 @@ class Corpus:
     """
 
     clips: list[dict[str, Any]]
-    sounds: list[audio.Sound]
+    sounds: list[np.ndarray]
     voices: list[dict[str, Any]]
 
     def where(self, split: str) -> list[int]:

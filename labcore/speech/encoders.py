@@ -6,11 +6,12 @@ changed on disk is computed again: the features are stored with their own hash.
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class EncoderOutput:
     lengths: Int[Tensor, " b"]
 
 
+@runtime_checkable
 class SpeechEncoder(Protocol):
     """A frozen speech encoder.
 
@@ -206,6 +208,6 @@ def _checked(path: Path) -> np.ndarray | None:
         with np.load(path, allow_pickle=False) as file:
             frames = file["frames"]
             digest = json.loads(bytes(file["meta"]).decode())
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return frames if hashlib.sha256(frames.tobytes()).hexdigest() == digest else None

@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
-Array = Float[np.ndarray, "..."]
+Array = Real[np.ndarray, "..."]
 LOW, HIGH = 0.01, 1.5  # rates are clipped to this before the logit
 
 
@@ -139,7 +139,7 @@ def pooled_rate(errors: Array, words: Array) -> Array:
 
 def bootstrap_shares(
     errors: Array,
-    words: Float[np.ndarray, " clips"],
+    words: Real[np.ndarray, " clips"],
     factors: Sequence[str],
     *,
     resamples: int = 1000,
