@@ -15,13 +15,11 @@ RACE = {
 
 
 def measurements(power: float, *, known_bytes: bool = True) -> list[ledger.Row]:
+    same = {"method": "m", "work": "kvcache", "axis": "tokens", "theory": "2", "memory_theory": "1"}
     return [
-        {
-            "method": "m", "work": "kvcache", "axis": "tokens", "size": n,
-            "seconds": 3e-6 * n**power, "bytes": 8 * n if known_bytes else None, "theory": "2", "memory_theory": "1",
-        }
+        same | {"size": n, "seconds": 3e-6 * n**power, "bytes": 8 * n if known_bytes else None}
         for n in (10, 20, 40, 80)
-    ]  # fmt: skip
+    ]
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
