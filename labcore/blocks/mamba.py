@@ -5,7 +5,7 @@ scan itself is in :mod:`.selective`.
 """
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class MambaBlock(nn.Module):
         d_conv: int = 4,
         dt_rank: int | Literal["auto"] = "auto",
         *,
-        discretization: Literal["euler", "zoh"] = "euler",
+        discretization: str = "euler",
         method: str = "auto",
     ) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class MambaBlock(nn.Module):
             C,
             self.D,
             method=self.method,
-            discretization=self.discretization,  # type: ignore[arg-type]
+            discretization=self.discretization,
         )
         out: Tensor = self.out_proj(y * F.silu(z))
         return out
@@ -126,9 +126,16 @@ class MambaBlock(nn.Module):
         u = F.silu(mixed)[:, None]
         delta, B, C = self.selection(u)
         rates = -torch.exp(self.A_log)
-        kind: Any = self.discretization
         y, h = mamba_scan(
-            u, delta, rates, B, C, self.D, h0=cache.h, return_state=True, discretization=kind
+            u,
+            delta,
+            rates,
+            B,
+            C,
+            self.D,
+            h0=cache.h,
+            return_state=True,
+            discretization=self.discretization,
         )
         return self.out_proj(y[:, 0] * F.silu(z)), Cache(h, window[:, 1:])
 

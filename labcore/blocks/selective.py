@@ -7,7 +7,7 @@ as matrix products.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ def mamba_scan(
     h0: Float[Tensor, "..."] | None = None,
     return_state: bool = False,
     method: str = "auto",
-    discretization: Literal["euler", "zoh"] = "euler",
+    discretization: str = "euler",
 ) -> Any:
     """``h_t = exp(delta_t A) h_{t-1} + w_t B_t u_t``, ``y_t = h_t C_t + D u_t``, times ``silu(z)``.
 
@@ -121,8 +121,8 @@ def _check_scan(
             raise ValueError(f"{name} is {tensor.dtype}, u is {u.dtype}: cast one of them")
     if bool((A >= 0).any()):
         raise ValueError(f"A must be negative, its largest value is {A.max().item():.3g}")
-    if bool(torch.isnan(delta).any()) or bool((delta < 0).any()):
-        raise ValueError("delta holds NaN or negative steps: apply softplus first")
+    if not bool(torch.isfinite(delta).all()) or bool((delta < 0).any()):
+        raise ValueError("delta holds NaN, infinite or negative steps: apply softplus first")
 
 
 def _scanned(

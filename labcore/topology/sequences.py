@@ -18,7 +18,6 @@ from torch import Tensor
 from labcore.topology.chains import as_torch
 
 LIFTINGS = ("sum", "mean", "mean_of_cells")
-Form = Literal["auto", "P", "S"]
 Matrices = dict[int, tuple[Tensor, ...]]
 
 
@@ -88,8 +87,8 @@ def rank_operators(
     complex_: Any,
     ranks: Literal["all"] | Sequence[int] = "all",
     *,
-    normalize: Literal["sym", "row"] | None = None,
-    form: Form = "auto",
+    normalize: str | None = None,
+    form: str = "auto",
 ) -> RankOperators:
     """The operators of a complex, made once for all layers and epochs.
 

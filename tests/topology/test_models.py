@@ -28,21 +28,37 @@ def inputs(b=3, t=7, e=6, n=4, dtype=torch.float32):
     return [x.requires_grad_() for x in (u, 0.3 * delta.abs(), -A.abs() - 0.1, B, C)]
 
 
-@pytest.mark.parametrize("t", [1, 2, 3, 4, 8, 33])
-@pytest.mark.parametrize("method", [m for m in SCANS if m != "reference"])
-def test_scans_agree(method, t):
-    x = inputs(t=t)
-    weight = torch.randn(3, t, 6)
-    y, wanted = mamba_scan(*x, method=method), mamba_scan(*x, method="reference")
-    torch.testing.assert_close(y, wanted, rtol=1e-5, atol=1e-5)
-    pairs = zip(
-        torch.autograd.grad((y * weight).sum(), x, allow_unused=True),
-        torch.autograd.grad((wanted * weight).sum(), x, allow_unused=True),
-        strict=True,
-    )
-    for ours, theirs in pairs:
-        ours = torch.zeros_like(theirs) if ours is None else ours  # one step: A plays no part
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+LENGTHS = [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33, 100, 1000]
+SLOW = ("sequential", "associative", "blelloch")  # tried on short sequences and one long one
+
+
+@pytest.mark.parametrize(("b", "n"), [(1, 1), (3, 4), (3, 16)])
+@pytest.mark.parametrize("t", LENGTHS)
+@pytest.mark.parametrize("method", [m for m in SCANS if m not in ("reference", *SLOW)])
+def test_scans_equal_the_float64_loop(method, t, b, n):
+    agree(method, b, t, n)
+
+
+@pytest.mark.parametrize("t", [1, 4, 7, 33, 100])
+@pytest.mark.parametrize("method", SLOW)
+def test_the_teaching_scans_equal_it_too(method, t):
+    agree(method, 3, t, 4)
+
+
+def agree(method, b, t, n):
+    """Outputs and all gradients to 1e-5 of their largest value, the reference in float64."""
+    x = inputs(b, t, 6, n)
+    exact = [v.detach().double().requires_grad_() for v in x]
+    weight = torch.randn(b, t, 6)
+    y, wanted = mamba_scan(*x, method=method), mamba_scan(*exact, method="reference")
+    assert (y - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    ours = torch.autograd.grad((y * weight).sum(), x, allow_unused=True)
+    theirs = torch.autograd.grad((wanted * weight).sum(), exact, allow_unused=True)
+    for mine, right in zip(ours, theirs, strict=True):
+        if mine is None:  # one step: A plays no part
+            assert not right.any()
+            continue
+        assert (mine - right).abs().max() <= 1e-5 * max(float(right.abs().max()), 1e-3)
 
 
 def test_gradcheck_of_the_fused_scan():
@@ -146,7 +162,7 @@ def test_sum_and_mean_are_one_model_after_layer_norm(club):
 
 
 @pytest.mark.parametrize("lifting", ["simplicial/clique", "simplicial/khop"])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [1, 2, 3])
 def test_batches_equal_the_whole(club, lifting, layers):
     complex_ = lift(nx.karate_club_graph(), lifting).complex
     operators = rank_operators(complex_)
@@ -169,11 +185,12 @@ def test_model_is_equivariant(club):
 
 
 def test_long_sequences_stay_finite():
-    u, delta, A, B, C = inputs(1, 4096, 2, 2)
-    y = mamba_scan(u, delta.clamp_max(0.1), A * 0 - 16.0, B, C)
-    y.sum().backward()
-    assert bool(torch.isfinite(y).all())
-    assert bool(torch.isfinite(u.grad).all())
+    for method in ("fused", "chunked", "blelloch"):
+        u, delta, A, B, C = inputs(1, 4096, 2, 2)
+        y = mamba_scan(u, delta.clamp_max(0.1), A * 0 - 16.0, B, C, method=method)
+        y.sum().backward()
+        assert bool(torch.isfinite(y).all())
+        assert all(bool(torch.isfinite(x.grad).all()) for x in (u, delta, B, C))
 
 
 @pytest.mark.parametrize(
@@ -183,12 +200,99 @@ def test_long_sequences_stay_finite():
         ({"A": torch.ones(6, 4)}, "A must be negative"),
         ({"B": torch.ones(3, 2, 4)}, "B has shape"),
         ({"delta": torch.full((3, 7, 6), float("nan"))}, "delta holds NaN"),
+        ({"delta": torch.full((3, 7, 6), float("inf"))}, "delta holds NaN"),
+        ({"delta": torch.full((3, 7, 6), -1.0)}, "negative steps"),
+        ({"C": torch.ones(3, 7, 4, dtype=torch.float64)}, "cast one of them"),
+        ({"D": torch.ones(5)}, "D has shape"),
+        ({"discretization": "bilinear"}, "euler or zoh"),
+        ({"A": -torch.ones(6, 0)}, "empty input"),
+        ({"method": "fused", "return_state": True}, "use method='auto'"),
     ],
 )
 def test_bad_scans_are_refused(change, said):
     given = dict(zip(("u", "delta", "A", "B", "C"), (x.detach() for x in inputs()), strict=True))
     with pytest.raises(ValueError, match=said):
         mamba_scan(**{**given, **change})
+
+
+def test_a_second_derivative_of_the_fused_scan_is_refused():
+    x = inputs(1, 3, 2, 2)
+    (g,) = torch.autograd.grad(mamba_scan(*x).square().sum(), x[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        g.sum().backward()
+
+
+def test_constant_parts_give_a_convolution():
+    """Also: a step of 0 leaves the state alone, so that only D u is left."""
+    t, e, n = 20, 2, 3
+    g = torch.Generator().manual_seed(0)
+    u = torch.randn(1, t, e, generator=g, dtype=torch.float64)
+    A = -torch.rand(e, n, generator=g, dtype=torch.float64) - 0.2
+    b, c = torch.randn(2, n, generator=g, dtype=torch.float64)
+    delta = torch.full((1, t, e), 0.3, dtype=torch.float64)
+    B, C = b.expand(1, t, n).contiguous(), c.expand(1, t, n).contiguous()
+    y = mamba_scan(u, delta, A, B, C)[0]
+    for channel in range(e):
+        powers = torch.exp(0.3 * A[channel]) ** torch.arange(t)[:, None]
+        kernel = (powers * 0.3 * b * c).sum(1).numpy()
+        wanted = np.convolve(u[0, :, channel].numpy(), kernel)[:t]
+        np.testing.assert_allclose(y[:, channel].numpy(), wanted, rtol=1e-9)
+    D = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    still, state = mamba_scan(u, delta * 0, A, B, C, D, h0=A[None] * 0 + 7, return_state=True)
+    assert torch.equal(state, A[None] * 0 + 7)
+    h = (7 * c).sum()
+    torch.testing.assert_close(still, D * u + h)
+
+
+def test_a_state_that_never_fades_sums():
+    u = torch.arange(1.0, 6.0)[None, :, None]
+    one = torch.ones(1, 5, 1)
+    y = mamba_scan(u, one, torch.tensor([[-1e-7]]), one, one)
+    torch.testing.assert_close(y[0, :, 0], u[0, :, 0].cumsum(0), rtol=1e-5, atol=1e-5)
+
+
+def test_both_directions_reach_every_position():
+    torch.manual_seed(0)
+    pair = Bidirectional(MambaBlock(4), MambaBlock(4)).eval()
+    x = torch.randn(1, 5, 4, requires_grad=True)
+    for t in range(5):
+        (g,) = torch.autograd.grad(pair(x)[0, t].sum(), x)
+        assert bool((g[0].abs().sum(-1) > 0).all())
+
+
+def test_an_isolated_node_reads_only_itself():
+    operators = rank_operators(clique_complex([(0, 1), (1, 2), (0, 2)], 4))
+    tokens = operators.apply(torch.ones(4, 2))
+    assert tokens[3].tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert operators.counts()[:, 0].tolist() == [1, 1, 1, 0]
+
+
+def test_weights_go_out_and_in(club):
+    operators = rank_operators(club[0])
+    torch.manual_seed(0)
+    first, second = SimplicialMamba(5, 8, 3).eval(), SimplicialMamba(5, 8, 3).eval()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(club[1], operators), second(club[1], operators))
+    rates = first.parameter_groups(0.1)[1]
+    assert rates["weight_decay"] == 0
+    assert len(rates["params"]) == 2 * 2 * 2  # A and D of two blocks in two layers
+
+
+def test_operators_refuse_what_does_not_fit(club):
+    operators = rank_operators(club[0])
+    for make, said in (
+        (lambda: rank_operators(club[0], [0]), "ranks begin at 1"),
+        (lambda: rank_operators(club[0], normalize="max"), "normalize must be"),
+        (lambda: rank_operators(club[0], form="Q"), "form must be"),
+        (lambda: NodeSequencer(operators, "max"), "lifting must be"),
+        (lambda: NodeSequencer(operators, order="random"), "order must be"),
+        (lambda: list(neighbor_batches(operators, [99], 1, 4)), "seeds must be 0..33"),
+        (lambda: list(neighbor_batches(operators, [0], 0, 4)), "1 or more"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make()
+    row = rank_operators(club[0], normalize="row").apply(torch.ones(34, 1))
+    assert set(row[:, -2].round(decimals=5).unique().tolist()) == {1.0}
 
 
 def test_bad_models_are_refused(club):
