@@ -19,7 +19,7 @@ from bench import peers
 from labcore.koopman.cells import GraphLSTMCell
 from labcore.koopman.dmd import DMDResult, Method, dmd
 from labcore.koopman.sindy import edge_sindy, graph_library, polynomial_library, stlsq
-from labcore.koopman.steps import DenseSteps
+from labcore.koopman.steps import as_steps
 from labcore.runs import Progress, silent
 from labcore.runtime import limit_threads
 
@@ -165,7 +165,7 @@ def cell() -> Row:
         gate.lin_rel.bias.data = layer.root.bias.data[part].clone()
         gate.lin_root.weight.data = layer.root.weight.data[part].clone()
     lists = [_edge_list(A[s]) for s in range(t)]
-    graph = DenseSteps(A.transpose(0, 1))
+    graph = as_steps(A.transpose(0, 1))  # contacts are few: lists
 
     def ours() -> torch.Tensor:
         out = layer(x, graph)

@@ -1,14 +1,19 @@
 """The graphs of all steps, dense or as a list of contacts, behind one pair of products.
 
 A cell needs A_t z for one step and A_t x_t for all steps at once; it does not care how A is held.
-Dense batches are quicker up to a few hundred nodes; contact lists take memory for contacts only.
+Lists of contacts are quicker, and take memory for contacts only, where at most one pair in fifty
+meets in a step; matrices are quicker beyond, and have a derivative.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Backend = Literal["auto", "dense", "sparse"]
+BACKENDS: tuple[Backend, ...] = ("auto", "dense", "sparse")
+FEW = 0.02  # of all pairs
 
 
 @runtime_checkable
@@ -22,6 +27,16 @@ class Steps(Protocol):
 
     def all(self, x: Float[Tensor, "t b n f"]) -> Float[Tensor, "t b n f"]:
         """A_t x_t for every step at once."""
+
+    def mix(
+        self,
+        t: int,
+        start: Float[Tensor, "b n g"],
+        z: Float[Tensor, "b n f"],
+        root: Float[Tensor, "f g"],
+        neighbour: Float[Tensor, "f g"],
+    ) -> Float[Tensor, "b n g"]:
+        """start + z · root + (A_t z) · neighbour: a gate."""
 
     def walk(self, *, reverse: bool = False) -> "Steps":
         """Rows of A (or of its transpose) divided by their sums; empty rows stay empty."""
@@ -42,6 +57,13 @@ class DenseSteps:
     def all(self, x: Float[Tensor, "t b n f"]) -> Float[Tensor, "t b n f"]:
         """See :class:`Steps`."""
         return self._by_step @ x
+
+    def mix(
+        self, t: int, start: Tensor, z: Tensor, root: Tensor, neighbour: Tensor
+    ) -> Float[Tensor, "b n g"]:
+        """See :class:`Steps`."""
+        both = torch.cat([z, self.at(t, z)], dim=-1)
+        return start + both @ torch.cat([root, neighbour])
 
     def walk(self, *, reverse: bool = False) -> "DenseSteps":
         """See :class:`Steps`."""
@@ -100,6 +122,18 @@ class SparseSteps:
         terms = flat[offset + self._columns] * self._weight[:, None].to(x.dtype)
         return torch.zeros_like(flat).index_add(0, offset + self._rows, terms).reshape(x.shape)
 
+    def mix(
+        self, t: int, start: Tensor, z: Tensor, root: Tensor, neighbour: Tensor
+    ) -> Float[Tensor, "b n g"]:
+        """See :class:`Steps`; only people who meet somebody in step t take part in the second
+        product.
+        """
+        cut = slice(self._cuts[t], self._cuts[t + 1])
+        flat = z.reshape(-1, z.shape[-1])
+        own = torch.addmm(start.reshape(-1, start.shape[-1]), flat, root)
+        sent = flat.index_select(0, self._columns[cut]) * self._weight[cut, None].to(z.dtype)
+        return own.index_add(0, self._rows[cut], sent @ neighbour).reshape(start.shape)
+
     def walk(self, *, reverse: bool = False) -> "SparseSteps":
         """See :class:`Steps`."""
         b, t, n = self.shape
@@ -111,6 +145,15 @@ class SparseSteps:
         return SparseSteps(torch.stack(parts, dim=1), self.shape, self._weight / sums[place])
 
 
-def as_steps(A: "Float[Tensor, 'b t n n'] | Steps") -> Steps:
-    """Dense matrices become :class:`DenseSteps`; operators stay as they are."""
-    return DenseSteps(A) if isinstance(A, Tensor) else A
+def as_steps(A: "Float[Tensor, 'b t n n'] | Steps", backend: Backend = "auto") -> Steps:
+    """Matrices as an operator of each step; operators stay as they are.
+
+    ``"auto"`` takes lists of contacts where these are few, and matrices where the derivative by A
+    is asked for.
+    """
+    if not isinstance(A, Tensor):
+        return A
+    if backend == "auto":
+        few = not A.requires_grad and float(A.count_nonzero()) < FEW * A.numel()
+        backend = "sparse" if few else "dense"
+    return SparseSteps.of(A) if backend == "sparse" else DenseSteps(A)

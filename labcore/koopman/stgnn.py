@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from labcore.koopman.cells import CELLS, GraphGRUCell, GraphLSTMCell
-from labcore.koopman.steps import SparseSteps, Steps, as_steps
+from labcore.koopman.steps import BACKENDS, Backend, Steps, as_steps
 
 __all__ = ["DynGCRNN", "GraphGRUCell", "GraphLSTMCell", "load_reference_weights"]
 GATES = ("input", "forget", "cell", "output")
@@ -32,7 +32,8 @@ class DynGCRNN(nn.Module):
             ``"sum"`` as published.
         readout_layers: Linear maps in a row, without activation between them.
         koopman_head: Also learn a square matrix K that takes each state to the next.
-        backend: ``"dense"`` batched products, or ``"sparse"`` for more than 300 nodes.
+        backend: ``"dense"`` matrices, ``"sparse"`` lists of contacts, or ``"auto"``: lists where
+            contacts are few.
 
     Raises:
         ValueError: an unknown cell, readout or backend, or a size below 1.
@@ -48,14 +49,14 @@ class DynGCRNN(nn.Module):
         cell: str = "lstm",
         readout: Literal["sum", "mean"] = "mean",
         koopman_head: bool = False,
-        backend: Literal["dense", "sparse"] = "dense",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if cell not in CELLS or readout not in ("sum", "mean"):
             raise ValueError(f"cell={cell!r}: {', '.join(CELLS)}; readout={readout!r}: sum, mean")
-        if backend not in ("dense", "sparse") or min(in_features, hidden, layers) < 1:
+        if backend not in BACKENDS or min(in_features, hidden, layers) < 1:
             raise ValueError(
-                f"backend={backend!r} must be dense or sparse, sizes at least 1: "
+                f"backend={backend!r} must be one of {', '.join(BACKENDS)}, sizes at least 1: "
                 f"in_features={in_features}, hidden={hidden}, layers={layers}"
             )
         sizes = [in_features, *[hidden] * (layers - 1)]
@@ -79,8 +80,7 @@ class DynGCRNN(nn.Module):
         """
         if tuple(A.shape[:3]) != tuple(x.shape[:3]):
             raise ValueError(f"x is {tuple(x.shape)} and A {tuple(A.shape)}: (b, t, n) must agree")
-        sparse = self.backend == "sparse" and isinstance(A, Tensor)
-        graph = SparseSteps.of(A) if sparse and isinstance(A, Tensor) else as_steps(A)
+        graph = as_steps(A, self.backend)
         layers, inputs = [], x.transpose(0, 1).contiguous()
         for cell in self.cells:
             inputs = cell(inputs, graph)

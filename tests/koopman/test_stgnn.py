@@ -9,7 +9,7 @@ import torch
 from labcore.koopman.cells import CELLS, GraphGRUCell, GraphLSTMCell
 from labcore.koopman.data import Dataset, dissemination_dataset
 from labcore.koopman.settings import Training
-from labcore.koopman.steps import DenseSteps, SparseSteps
+from labcore.koopman.steps import Backend, DenseSteps, SparseSteps, as_steps
 from labcore.koopman.stgnn import DynGCRNN, load_reference_weights
 from labcore.koopman.training import (
     curve_accuracy,
@@ -27,7 +27,8 @@ def graphs(b: int = 2, t: int = 6, n: int = 7) -> tuple[torch.Tensor, torch.Tens
     return torch.rand(b, t, n, 1, generator=generator), A + A.transpose(-1, -2)
 
 
-def test_the_lstm_cell_is_message_passing() -> None:
+@pytest.mark.parametrize("backend", ["dense", "sparse"])
+def test_the_lstm_cell_is_message_passing(backend: Backend) -> None:
     pyg = pytest.importorskip("torch_geometric.nn", reason="the peer PyG is not installed")
     x, A = graphs()
     torch.manual_seed(0)
@@ -38,7 +39,7 @@ def test_the_lstm_cell_is_message_passing() -> None:
         gate.lin_rel.weight.data = cell.neighbour.weight.data[part]
         gate.lin_rel.bias.data = cell.root.bias.data[part]
         gate.lin_root.weight.data = cell.root.weight.data[part]
-    ours = cell(x.transpose(0, 1), DenseSteps(A))
+    ours = cell(x.transpose(0, 1), as_steps(A, backend))
     h = c = torch.zeros(14, 4)
     for t in range(6):
         b, u, v = A[:, t].nonzero().T
@@ -69,7 +70,7 @@ def test_the_gru_cell_follows_its_equations() -> None:
 def test_sparse_equals_dense_nodes_may_be_permuted_and_padded(cell: str) -> None:
     x, A = graphs()
     torch.manual_seed(0)
-    model = DynGCRNN(1, 4, 2, cell=cell)
+    model = DynGCRNN(1, 4, 2, cell=cell, backend="dense")
     logits, states = model(x, A)
     model.backend = "sparse"
     for given in (A, SparseSteps.of(A)):
@@ -83,6 +84,14 @@ def test_sparse_equals_dense_nodes_may_be_permuted_and_padded(cell: str) -> None
     mask = torch.arange(9).expand(2, 9) < 7
     padded = model(torch.cat([x, torch.zeros(2, 6, 2, 1)], 2), wide, mask)
     torch.testing.assert_close(padded[0], logits)
+
+
+def test_lists_of_contacts_where_these_are_few_and_nobody_asks_for_their_slope() -> None:
+    few, many = torch.zeros(1, 3, 20, 20), torch.ones(1, 3, 4, 4)
+    few[0, 0, 1, 2] = few[0, 0, 2, 1] = 1
+    assert isinstance(as_steps(few), SparseSteps)
+    assert isinstance(as_steps(many), DenseSteps)
+    assert isinstance(as_steps(few.requires_grad_()), DenseSteps)
 
 
 def test_walks_are_stochastic_and_reverse_follows_columns() -> None:
