@@ -21,8 +21,8 @@ control = Controls(PARAMETERS)
 @chapter(
     "B04",
     control,
-    claim="Accuracy and calibration are different things: a temperature mends the one and leaves "
-    "the other alone.",
+    claim="Accuracy and calibration are different things: a temperature mends the probabilities "
+    "and changes no answer.",
     look="Move τ from 1 downwards. The digits classifier is *too modest*: its bars stand above the "
     "diagonal until τ is near 0.7. No class ever changes its rank, so no answer does.",
     code=(softmax, fit_logistic, ece, conformal_threshold),

@@ -33,7 +33,7 @@ def body(result: Result) -> None:
     with st.sidebar:
         depth = control.steps("depth", "Layers")
     runs = result.tables["b09/runs"]
-    figure(figures_b09.depth_figure(result.arrays, runs, depth=depth), "depth")
+    figure(figures_b09.depth_figure(result.arrays, runs, depth=depth), "gradients")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def body(result: Result) -> None:
         result.tables["b12/gcn"],
         depth=depth,
     )
-    figure(fig, "depth")
+    figure(fig, "networks")
 
 
 if __name__ == "__main__":

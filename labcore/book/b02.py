@@ -61,23 +61,24 @@ def measure(config: Size, progress: Progress) -> Findings:
     for place, momentum in enumerate(MOMENTA):
         progress(place, len(MOMENTA), f"momentum {momentum:g}")
         limit = stability_limit(hessian, momentum=momentum)
-        tried = largest_stable(lowest, momentum, limit, halvings=8 if config.small else 12)
+        halvings, steps = (6, 1000) if config.small else (12, 4000)
+        tried = largest_stable(lowest, momentum, limit, halvings=halvings, steps=steps)
         rows.append({"momentum": momentum, "limit": limit, "measured": tried})
         numbers.append(
             number(f"largest stable step found, momentum {momentum:g}", tried, limit, 0.01 * limit,
-                   sample="bisection, 4000 steps each")
+                   sample=f"bisection, {steps} steps each")
         )  # fmt: skip
     return Findings(tables={"numbers": numbers, "limits": rows})
 
 
 def largest_stable(
-    lowest: Float[np.ndarray, " 2"], momentum: float, near: float, *, halvings: int
+    lowest: Float[np.ndarray, " 2"], momentum: float, near: float, *, halvings: int, steps: int
 ) -> float:
     """Largest step that still returns to the minimum from 1e-6 beside it, by bisection."""
     low, high = 0.8 * near, 1.2 * near
     for _ in range(halvings):
         middle = (low + high) / 2
-        walk = gradient_descent(value, lowest + 1e-6, lr=middle, steps=4000, momentum=momentum,
+        walk = gradient_descent(value, lowest + 1e-6, lr=middle, steps=steps, momentum=momentum,
                                 grad=practice_gradient)  # fmt: skip
         stays = np.linalg.norm(walk.x[-1] - lowest) < 1e-6
         low, high = (middle, high) if stays else (low, middle)

@@ -20,7 +20,7 @@ from labcore.book import data
 from labcore.book.numbers import Findings, Size, number
 from labcore.runs import Progress, Table
 
-SECONDS = 4
+SECONDS = 2
 STEPS, LR, HIDDEN = 200, 0.1, 8
 
 

@@ -14,10 +14,10 @@ from labcore import assets
 from labcore.blocks.attention import multi_head
 from labcore.blocks.norm import layer_norm, linear
 from labcore.book import data
-from labcore.book.numbers import Findings, Size, number
+from labcore.book.numbers import Findings, Size, number, over_seeds
 from labcore.runs import Progress, Table
 
-SECONDS = 60
+SECONDS = 15
 MODEL = "smollm2-135m"
 SENTENCE = "The cat, which belongs to my mother, is on the table"
 VIEWS, VISIBLE, TRAIN = (1, 2, 4, 8), 0.3, 1200
@@ -110,14 +110,13 @@ def measure(config: Size, progress: Progress) -> Findings:
             numbers.append(number(f"last query's mass on the first token, layer {layer}",
                                   float(first[layer]), known, 0.01, sample=sample))  # fmt: skip
     rows: Table = []
-    seeds, epochs = ((0,), 5) if config.small else ((0, 1, 2), 40)
+    epochs = 5 if config.small else 40
     for views in VIEWS:
         progress(1, 3, f"digits in {views} views")
-        right = [train_views(views, epochs=epochs, seed=seed)[1] for seed in seeds]
+        right = [train_views(views, epochs=epochs, seed=seed)[1] for seed in config.seeds]
         rows += [{"views": views, "seed": s, "accuracy": r}
-                 for s, r in zip(seeds, right, strict=True)]  # fmt: skip
-        numbers.append(number(f"digits through {views} spoilt views", float(np.mean(right)),
-                              sample=f"597 digits, {len(seeds)} seeds",
-                              spread=float(np.std(right)) if len(seeds) > 1 else None))  # fmt: skip
+                 for s, r in zip(config.seeds, right, strict=True)]  # fmt: skip
+        what = f"digits through {views} spoilt {'view' if views == 1 else 'views'}"
+        numbers.append(over_seeds(what, right, sample="597 digits"))
     found.tables |= {"numbers": numbers, "views": rows}
     return found

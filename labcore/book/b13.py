@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from labcore.blocks.norm import rms_norm
 from labcore.blocks.ssm import impulse_response, linear_attention, scan, selective_scan
-from labcore.book.language import bits, novel, train
-from labcore.book.numbers import Findings, Size, number
+from labcore.book.language import Text, bits, novel, train
+from labcore.book.numbers import Findings, Size, number, over_seeds
 from labcore.runs import Progress, Table, silent
 
-SECONDS = 200
+SECONDS = 120
 LAM = 0.9 * np.exp(0.5j)
 KNOWN = (1, 0.789824, 0.437645, 0.051567, -0.273034)
 SENTENCE = "`Curiouser and curiouser!' cried Alice (she was so much surprised, that for the moment"
@@ -154,29 +154,33 @@ def train_copying(
 def measure(config: Size, progress: Progress) -> Findings:
     """Identities, copying by two layers, a sentence of the novel."""
     numbers = _identities()
-    seeds = range(config.seed, config.seed + (1 if config.small else 3))
     steps = 40 if config.small else 800
     rows: Table = []
     for selective in (False, True):
         found = []
-        for seed in seeds:
+        for seed in config.seeds:
             _, right = train_copying(selective, steps=steps, seed=seed, progress=progress)
             found.append(right)
             rows.append({"selective": selective, "seed": seed, "steps": steps, "accuracy": right})
         name = "selective" if selective else "time-invariant"
-        numbers.append(number(f"selective copying, {name} layers", float(np.mean(found)),
-                              sample=f"4 x 1000 symbols, {len(found)} seeds (chance 0.167)",
-                              spread=float(np.std(found))))  # fmt: skip
+        numbers.append(over_seeds(f"selective copying, {name} layers", found,
+                                  sample="4 x 1000 symbols (chance 0.167)"))  # fmt: skip
     text = novel()
-    model = train(RecurrentLM, text, steps=20 if config.small else STEPS, seed=config.seed,
-                  progress=progress)  # fmt: skip
-    assert isinstance(model, RecurrentLM)
-    numbers.append(number("bits, two selective layers on the novel", bits(model, text.test),
-                          sample=f"{len(text.test)} characters, 1 seed"))  # fmt: skip
+    updates = 20 if config.small else STEPS
+    readers = [_reader(text, seed, updates, progress) for seed in config.seeds]
+    numbers.append(over_seeds("bits, two selective layers on the novel",
+                              [bits(model, text.test) for model in readers],
+                              sample=f"{len(text.test)} characters"))  # fmt: skip
     with torch.no_grad():
-        steps_ = model.step_sizes(torch.tensor([text.ids(SENTENCE)]))[:, 0]
-    arrays = {"steps": steps_.numpy().astype(np.float16)}
+        opened = readers[0].step_sizes(torch.tensor([text.ids(SENTENCE)]))[:, 0]
+    arrays = {"steps": opened.numpy().astype(np.float16)}
     return Findings(arrays, {"numbers": numbers, "copying": rows})
+
+
+def _reader(text: Text, seed: int, updates: int, progress: Progress) -> RecurrentLM:
+    model = train(RecurrentLM, text, steps=updates, seed=seed, progress=progress)
+    assert isinstance(model, RecurrentLM)
+    return model
 
 
 def _identities() -> Table:

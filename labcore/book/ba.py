@@ -7,7 +7,7 @@ from labcore.blocks.prob import gaussian_pdf, kl_gaussian, mc_mean, mle_gaussian
 from labcore.book.numbers import Findings, Size, number
 from labcore.runs import Progress, Table
 
-SECONDS = 3
+SECONDS = 1
 GRID = np.linspace(-14, 14, 2801)
 DRAWS = (10, 30, 100, 300, 1000, 3000, 10000)
 SMALL_SAMPLE, REPEATS = 5, 20000

@@ -3,8 +3,9 @@
 A chapter is a module of this package with ``SECONDS`` (its weight) and ``measure(config, progress)
 -> Findings``. Its table ``numbers`` holds one row a figure beside what is expected of it, see
 :func:`labcore.book.numbers.number`. A chapter whose module is not there is skipped. A full run
-keeps every finished chapter on disk and measures it again only when its code, its own settings or
-the seed have changed; the table ``chapters`` says when each was measured.
+keeps every finished chapter on disk and measures it again only when its code, that of the modules
+which chapters share, the size or the seed have changed; the table ``chapters`` says when each was
+measured.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ __all__ = ["CHAPTERS", "Config", "load_result", "run", "summary"]
 TOPIC = "book"
 CHAPTERS = ("b01", "b02", "b03", "b04", "b05", "b06", "b07", "b08", "b09", "b10", "b11", "b12",
             "b13", "ba", "bb")  # fmt: skip
+SHARED = ("data", "language", "training")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class Config:
         if unknown or not self.chapters:
             known = ", ".join(CHAPTERS)
             raise ValueError(f"chapters {self.chapters} are not among {known}: name one of these")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of whatever is repeated: one at the quick size, three else."""
+        return tuple(range(self.seed, self.seed + (1 if self.small else 3)))
 
     @classmethod
     def quick(cls, seed: int = 0) -> "Config":
@@ -81,7 +88,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     progress = progress or silent
     preset = "--quick" if config.small else "--full"
     command = f"lab run book {preset} --seed {config.seed}"
-    clock = record(TOPIC, config, seeds=(config.seed,), command=command)
+    clock = record(TOPIC, config, seeds=config.seeds, command=command)
     modules = {n: import_module(f"{__package__}.{n}") for n in chapters() if n in config.chapters}
     total, done = sum(module.SECONDS for module in modules.values()), 0
     arrays: dict[str, Any] = {}
@@ -140,7 +147,7 @@ def _chapter(name: str, module: ModuleType, config: Config, progress: Progress) 
     path = cache_root() / "unfinished" / TOPIC / f"{name}-{_fingerprint(module, config)}.npz"
     if config.resume and path.exists():
         return Result.load(path)
-    clock = record(TOPIC, config, seeds=(config.seed,), command="")
+    clock = record(TOPIC, config, seeds=config.seeds, command="")
     found: Findings = module.measure(config, progress)
     result = clock.result(arrays=found.arrays, tables=found.tables)
     if config.resume:
@@ -149,8 +156,10 @@ def _chapter(name: str, module: ModuleType, config: Config, progress: Progress) 
 
 
 def _fingerprint(module: ModuleType, config: Config) -> str:
-    """Short hash of a chapter's code, the seed and the size."""
-    text = json.dumps([inspect.getsource(module), config.seed, config.small])
+    """Short hash of the seed, the size, and the code of a chapter and of what chapters share."""
+    shared = (Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in SHARED)
+    code = [inspect.getsource(module), *shared]
+    text = json.dumps([code, config.seed, config.small])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -66,7 +66,8 @@ def scaling_figure(
             line={"color": viz.PALETTE[2], "dash": "dot"}, marker={"symbol": "diamond", "size": 10},
         )  # fmt: skip
     ticks = [0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4]
-    fig.update_xaxes(title_text="training pictures", type="log", tickvals=list(SIZES))
+    fig.update_xaxes(title_text="training pictures", type="log", tickvals=list(SIZES),
+                     ticktext=[str(size) for size in SIZES])  # fmt: skip
     fig.update_yaxes(title_text="share of test pictures wrong", type="log", tickvals=ticks)
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.2}, margin={"b": 112})
     return viz.finish(

@@ -46,10 +46,9 @@ def outlier_figure(
         fit = UNIT * minimise_location(loss, values / UNIT, grid=401)
         fits.append(fit)
         style = {"color": viz.PALETTE[(0, 3, 2)[place]], "dash": viz.DASHES[place], "width": 2.5}
-        top = 1.0 - 0.2 * place
         fig.add_scatter(
-            x=[fit, fit], y=[0, top], mode="lines+text", name=name, line=style, row=1, col=1,
-            text=["", f" {fit:.1f}"], textposition="middle right",
+            x=[fit, fit], y=[0, 1.0 - 0.2 * place], mode="lines", line=style, row=1, col=1,
+            name=f"{name}: {fit:.1f} mm",
         )  # fmt: skip
         density = np.exp(-loss(errors))
         density /= density.sum() * (errors[1] - errors[0])
@@ -66,7 +65,7 @@ def outlier_figure(
     names = ", ".join(f"{n.split(',')[0]} {fit:.1f}" for n, fit in zip(losses, fits, strict=True))
     return viz.finish(
         fig,
-        title=f"An outlier at {outlier:.0f} mm: best constants in mm",
+        title=f"An outlier at {outlier:.0f} mm: the best constant of each loss",
         alt=f"With {len(flippers)} penguins and one value of {outlier:.0f} mm the best constants "
         f"are, in mm: {names}. Without it: mean {flippers.mean():.1f}, median "
         f"{np.median(flippers):.1f}.",

@@ -67,7 +67,7 @@ def temperature_figure(
     confidence = float(probs.max(axis=1).mean())
     return viz.finish(
         fig,
-        title=f"τ = {temperature:.2f}: accuracy {accuracy:.1%}, confidence {confidence:.1%}, "
+        title=f"τ = {temperature:.2f}: digits {accuracy:.1%} right, {confidence:.1%} sure, "
         f"ECE {wrong:.3f}",
         alt=f"At temperature {temperature:.2f} the {len(y)} digits are named with a mean "
         f"confidence of {confidence:.1%}; {accuracy:.1%} are right; the calibration error is "

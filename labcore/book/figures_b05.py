@@ -1,11 +1,13 @@
 """Centre-piece of chapter 5: how width, depth and activation fold the plane."""
 
+import math
+
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
 
 from labcore import viz
-from labcore.book.b05 import ACTIVATIONS, BATCHES, DATA, DEPTHS, GRID, REACH, SEEDS, WIDTHS
+from labcore.book.b05 import ACTIVATIONS, BATCHES, DATA, DEPTHS, REACH, SEEDS, WIDTHS
 
 LIGHT = ("#CFE3F1", "#FBE7C2", "#CDEBDF", "#F6D9C4", "#F3DFEA")
 
@@ -46,8 +48,9 @@ def playground_figure(
         if value not in known:
             raise ValueError(f"{value!r} was not trained: choose one of {known}")
     place = tuple(known.index(value) for value, known in zip(chosen, axes, strict=True))  # type: ignore[arg-type]
-    regions = answers[place].reshape(GRID, GRID)
-    axis = np.linspace(-REACH, REACH, GRID)
+    side = math.isqrt(answers.shape[-1])
+    regions = answers[place].reshape(side, side)
+    axis = np.linspace(-REACH, REACH, side)
     classes = int(y.max()) + 1
     scale = [(i / classes + d / classes, LIGHT[i]) for i in range(classes) for d in (0, 1)]
     fig = go.Figure(
@@ -68,11 +71,12 @@ def playground_figure(
     fig.update_yaxes(title_text=label[1], range=[-REACH, REACH], showgrid=False)
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.18}, margin={"b": 96})
     here, all_seeds = float(accuracy[place]), accuracy[place[:-1]]
-    size = "no hidden layer" if depth == 0 else f"{depth} x {width} units, {activation}"
+    layers = f"{depth} hidden {'layer' if depth == 1 else 'layers'}"
+    size = "no hidden layer" if depth == 0 else f"{layers} of {width} units, {activation}"
     ends = f"{all_seeds.min():.1%} to {all_seeds.max():.1%}"
     return viz.finish(
         fig,
-        title=f"{size}: {here:.1%} of new points",
+        title=f"{size}: {here:.1%} of new points right",
         alt=f"{name}: {size}, {'all rows' if batch == 0 else f'{batch} rows'} a step, seed {seed}: "
         f"test accuracy {here:.1%}; over {len(all_seeds)} seeds {ends}. The plane shows "
         f"{len(np.unique(regions))} classes.",

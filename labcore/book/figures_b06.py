@@ -1,21 +1,47 @@
 """Centre-piece of chapter 6: the backward pass of a small graph, one visit at a time."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.blocks.autodiff import Step, Tensor, backward, consumers_first, trace
 from labcore.book.b06 import small_graph, wrong_trace
 
+MOST = 40  # nodes that can still be told apart
+ROW = 0.35  # height of a node above an edge that passes below it
+Places = Mapping[Tensor, tuple[float, float]]
 
-def places(output: Tensor) -> dict[Tensor, tuple[float, float]]:
-    """Where to draw each node: left to right by its distance from the inputs, bent apart."""
-    depth: dict[Tensor, int] = {}
-    order = consumers_first(output)
-    for node in reversed(order):
-        below = [depth[parent] for parent in node.parents if parent in depth]
-        depth[node] = 1 + max(below) if below else 0
-    bend = {0: 0.0, 1: 0.0, 2: 0.7, 3: 0.35}
-    return {node: (float(depth[node]), bend.get(depth[node], 0.0)) for node in order}
+
+def draw(output: Tensor) -> go.Figure:
+    """The graph behind ``output``: what made each node, its value or shape, and who uses it.
+
+    Constants are left out, as in the backward pass.
+
+    Args:
+        output: Any node with at most 40 nodes behind it.
+
+    Raises:
+        ValueError: a larger graph, or an output that depends on no input.
+    """
+    spots = places(output)
+    fig = _canvas(spots)
+    _edges(fig, spots, [])
+    for node, spot in spots.items():
+        _node(fig, spot, node, below="")
+    inputs = sum(not node.parents for node in spots)
+    uses = Counter(parent for node in spots for parent in set(node.parents))
+    busy, most = max(uses.items(), key=lambda pair: pair[1], default=(output, 0))
+    return viz.finish(
+        fig,
+        title=f"{len(spots)} nodes, {inputs} of them inputs",
+        alt=f"A graph of {len(spots)} nodes from {inputs} inputs to {_name(output)}; "
+        f"{_name(busy)} is used most, by {most} others.",
+        caption="Values flow to the right, adjoints back to the left.",
+        source="draw",
+        height=340,
+    )
 
 
 def backward_figure(step: int = 3, order: str = "consumers first", at: float = 1.5) -> go.Figure:
@@ -40,25 +66,13 @@ def backward_figure(step: int = 3, order: str = "consumers first", at: float = 1
     for visit in done:
         for parent, sent in visit.sent:
             adjoints[parent] = adjoints.get(parent, 0.0) + float(sent)
-    fig = go.Figure()
+    fig = _canvas(spots)
     _edges(fig, spots, done)
     fired = [visit.node for visit in done]
-    for node, (x, y) in spots.items():
-        kind = 2 if fired and node is fired[-1] else (1 if node in fired else 0)
-        fig.add_scatter(
-            x=[x], y=[y], mode="markers", showlegend=False, hoverinfo="skip",
-            marker={"size": 46, "color": ("white", "#D5E6F3", viz.PALETTE[1])[kind],
-                    "symbol": ("circle", "circle", "square")[kind],
-                    "line": {"color": viz.INK, "width": 1.5}},
-        )  # fmt: skip
+    for node, spot in spots.items():
+        state = 2 if fired and node is fired[-1] else (1 if node in fired else 0)
         got = f"adjoint {adjoints[node]:.4f}" if node in adjoints else "adjoint ?"
-        fig.add_annotation(x=x, y=y, yshift=42, text=f"<b>{node.name}</b>", showarrow=False)
-        fig.add_annotation(x=x, y=y, text=f"{float(node.value):.3f}", showarrow=False,
-                           font={"size": 12})  # fmt: skip
-        fig.add_annotation(x=x, y=y, yshift=-42, text=got, showarrow=False,
-                           font={"color": viz.PALETTE[0]})  # fmt: skip
-    fig.update_xaxes(visible=False, range=[-0.5, 4.5])
-    fig.update_yaxes(visible=False, range=[-0.75, 1.25])
+        _node(fig, spot, node, below=got, state=state)
     leaf = next(node for node in spots if not node.parents)
     right = float(backward(output)[leaf])
     now = adjoints.get(leaf)
@@ -70,22 +84,80 @@ def backward_figure(step: int = 3, order: str = "consumers first", at: float = 1
         alt=f"After {step} visits, {order}, dL/dx is {said}; the right value is {right:.6f}. "
         f"Fired so far: {', '.join(str(n.name) for n in fired) or 'none'}.",
         caption="The square fires: it multiplies its adjoint into its parents (thick arrows). In "
-        "the wrong order u fires before s has paid in, and x never hears of the rest.",
+        "the wrong order u fires before s has paid in, and x never hears of the rest. "
+        f"dL/dx is {said}; rightly {right:.6f}.",
         source="backward_figure",
         params={"step": step, "order": order, "at": at},
-        height=430,
+        height=380,
     )
 
 
-def _edges(fig: go.Figure, spots: dict[Tensor, tuple[float, float]], done: list[Step]) -> None:
+def places(output: Tensor) -> dict[Tensor, tuple[float, float]]:
+    """Where to draw each node: its distance from the inputs to the right, above passing edges.
+
+    Raises:
+        ValueError: more than 40 nodes, or none that is not constant.
+    """
+    if output.constant:
+        raise ValueError("the output depends on no input: nothing to draw")
+    order = consumers_first(output)[::-1]
+    if len(order) > MOST:
+        raise ValueError(f"the graph has {len(order)} nodes: at most {MOST} can be drawn")
+    depth: dict[Tensor, int] = {}
+    for node in order:
+        depth[node] = 1 + max((depth[p] for p in node.parents if p in depth), default=-1)
+    passing: Counter[int] = Counter()
+    for node in order:
+        for parent in {p for p in node.parents if p in depth}:
+            passing.update(range(depth[parent] + 1, depth[node]))
+    height, spots = passing.copy(), {}
+    for node in order:
+        spots[node] = (float(depth[node]), ROW * height[depth[node]])
+        height[depth[node]] += 2
+    return spots
+
+
+def _canvas(spots: Places) -> go.Figure:
+    right, top = (max(spot[axis] for spot in spots.values()) for axis in (0, 1))
+    fig = go.Figure()
+    fig.update_xaxes(visible=False, range=[-0.4, right + 0.4])
+    fig.update_yaxes(visible=False, range=[-0.5, top + 0.55])
+    fig.update_layout(margin={"l": 16, "r": 16, "b": 8})
+    return fig
+
+
+def _name(node: Tensor) -> str:
+    return node.name or node.op or "input"
+
+
+def _node(
+    fig: go.Figure, spot: tuple[float, float], node: Tensor, *, below: str, state: int = 0
+) -> None:
+    """One node: its name above, its value inside, a text below (above the name in the top row)."""
+    x, y = spot
+    fig.add_scatter(
+        x=[x], y=[y], mode="markers", showlegend=False, hoverinfo="skip",
+        marker={"size": 46, "color": ("white", "#D5E6F3", viz.PALETTE[1])[state],
+                "symbol": ("circle", "circle", "square")[state],
+                "line": {"color": viz.INK, "width": 1.5}},
+    )  # fmt: skip
+    value = f"{float(node.value):.3f}" if not node.shape else "×".join(map(str, node.shape))
+    high = y > 1.5 * ROW  # arrows leave such a node downwards
+    fig.add_annotation(x=x, y=y, yshift=36, text=f"<b>{_name(node)}</b>", showarrow=False)
+    fig.add_annotation(x=x, y=y, text=value, showarrow=False, font={"size": 12})
+    fig.add_annotation(x=x, y=y, yshift=56 if high else -38, text=below, showarrow=False,
+                       font={"color": viz.PALETTE[0]})  # fmt: skip
+
+
+def _edges(fig: go.Figure, spots: Places, done: Sequence[Step]) -> None:
     """Arrows from parent to child, those of the last visit thick and turned round."""
-    active = {parent for parent, _ in done[-1].sent} if done else set()
+    last = done[-1] if done else None
     for node, (x, y) in spots.items():
         for parent in dict.fromkeys(node.parents):
             if parent not in spots:
                 continue
             a, b = spots[parent]
-            lit = bool(done) and node is done[-1].node and parent in active
+            lit = last is not None and node is last.node
             tail, head = ((x, y), (a, b)) if lit else ((a, b), (x, y))
             fig.add_annotation(
                 ax=tail[0], ay=tail[1], x=head[0], y=head[1], axref="x", ayref="y",

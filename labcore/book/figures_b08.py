@@ -52,7 +52,8 @@ def next_character_figure(
                 "line": {"width": 3, "color": viz.PALETTE[3]}},
     )  # fmt: skip
     seen = prompt[-context:]
-    text = f"sees <b>{_safe(seen[-48:])}</b><br>writes <i>{_safe(written)}</i>"
+    tail = f"…{seen[-48:]}" if len(seen) > 48 else seen
+    text = f"sees <b>{_safe(tail)}</b><br>writes <i>{_safe(written)}</i>"
     fig.add_annotation(
         text=text, x=0.99, y=0.97, xref="paper", yref="paper", xanchor="right", yanchor="top",
         showarrow=False, align="left", bgcolor="rgba(255,255,255,0.9)", font={"size": 14},

@@ -31,43 +31,25 @@ def attention_figure(
         raise ValueError(f"layer must be 0..{layers - 1} and head 0..{heads - 1}, "
                          f"got {layer} and {head}")  # fmt: skip
     here = weights[layer, head].astype(np.float64)
-    entropy = -(here * np.log2(np.maximum(here, 1e-12))).sum(1)
     names = [f"{i} {t.strip() or '␣'}" for i, t in enumerate(tokens)]
     fig = make_subplots(
         rows=2, cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.16, vertical_spacing=0.24,
         specs=[[{"rowspan": 2}, {}], [None, {}]],
+        subplot_titles=("", "entropy of each query (bits)", "last query on token 0"),
     )  # fmt: skip
     late = np.triu(np.ones_like(here, dtype=bool), 1)
     fig.add_heatmap(
         z=np.where(late, np.nan, here), x=names, y=names, zmin=0, zmax=1, row=1, col=1,
-        colorscale=viz.SEQUENTIAL, colorbar={"title": {"text": "weight"}, "x": 0.535, "len": 1.0,
-                                             "thickness": 12},
+        colorscale=viz.SEQUENTIAL, colorbar={"x": 0.535, "len": 1.0, "thickness": 12},
         hovertemplate="%{y} reads %{x}: %{z:.2f}<extra></extra>",
     )  # fmt: skip
-    fig.add_scatter(
-        x=np.arange(length), y=entropy, mode="lines+markers", name="entropy", row=1, col=2,
-        line={"color": viz.PALETTE[0]}, showlegend=False,
-    )  # fmt: skip
-    fig.add_scatter(
-        x=np.arange(length), y=np.log2(np.arange(1, length + 1)), mode="lines", row=1, col=2,
-        line={"color": viz.INK, "dash": "dot", "width": 1}, showlegend=False, hoverinfo="skip",
-    )  # fmt: skip
     sink = weights[:, :, -1, 0].astype(np.float64)
-    fig.add_scatter(
-        x=np.arange(layers), y=sink.mean(1), mode="lines+markers", row=2, col=2, showlegend=False,
-        line={"color": viz.PALETTE[3], "dash": "dash"}, marker={"symbol": "square"},
-    )  # fmt: skip
-    fig.add_scatter(
-        x=[layer], y=[sink[layer, head]], mode="markers", row=2, col=2, showlegend=False,
-        marker={"size": 14, "symbol": "star", "color": viz.INK},
-        hovertemplate="this head: %{y:.2f}<extra></extra>",
-    )  # fmt: skip
-    fig.update_xaxes(title_text="token that is read", tickangle=60, row=1, col=1)
-    fig.update_yaxes(title_text="token that reads", autorange="reversed", row=1, col=1)
-    fig.update_xaxes(title_text="query (dotted: most possible)", row=1, col=2)
-    fig.update_yaxes(title_text="bits", rangemode="tozero", row=1, col=2)
-    fig.update_xaxes(title_text="layer (mean of heads; star: this head)", row=2, col=2)
-    fig.update_yaxes(title_text="last query on token 0", range=[0, 1.05], row=2, col=2)
+    entropy = _side(fig, here, sink, layer, head)
+    fig.update_xaxes(title_text="token that is read", tickangle=60, showgrid=False, row=1, col=1)
+    fig.update_yaxes(title_text="token that reads", autorange="reversed", showgrid=False, row=1,
+                     col=1)  # fmt: skip
+    fig.update_annotations(font={"size": 14})
+    fig.update_layout(margin={"t": 88, "b": 136})
     return viz.finish(
         fig,
         title=f"Layer {layer}, head {head}: the last token reads the first with "
@@ -76,9 +58,45 @@ def attention_figure(
         f"is {entropy[1:].mean():.2f} bits on average. The last query puts {sink[layer, head]:.2f} "
         f"on the first token; the mean of heads is {sink[0].mean():.2f} in layer 0 and "
         f"{sink.mean(1).max():.2f} in layer {int(sink.mean(1).argmax())}.",
-        caption="Some heads have a plain job: the token before, the subject, the comma. "
-        "In deep layers most of the weight is parked on the first token.",
+        caption="Bright squares are read most. Right: the dotted line is the most possible, the "
+        "star this head, the squares the mean of a layer's heads: deep layers park much of their "
+        "weight on the first token.",
         source="attention_figure",
         params={"layer": layer, "head": head},
-        height=560,
+        height=600,
     )
+
+
+def _side(
+    fig: go.Figure,
+    here: Float[np.ndarray, "t t"],
+    sink: Float[np.ndarray, "l h"],
+    layer: int,
+    head: int,
+) -> Float[np.ndarray, " t"]:
+    """The two small panels; the entropy of every query, in bits."""
+    length = len(here)
+    entropy = -(here * np.log2(np.maximum(here, 1e-12))).sum(1)
+    fig.add_scatter(
+        x=np.arange(length), y=entropy, mode="lines+markers", name="entropy", row=1, col=2,
+        line={"color": viz.PALETTE[0]}, showlegend=False,
+    )  # fmt: skip
+    fig.add_scatter(
+        x=np.arange(length), y=np.log2(np.arange(1, length + 1)), mode="lines", row=1, col=2,
+        line={"color": viz.INK, "dash": "dot", "width": 1}, showlegend=False, hoverinfo="skip",
+    )  # fmt: skip
+    fig.add_scatter(
+        x=np.arange(len(sink)), y=sink.mean(1), mode="lines+markers", row=2, col=2,
+        showlegend=False, line={"color": viz.PALETTE[3], "dash": "dash"},
+        marker={"symbol": "square"},
+    )  # fmt: skip
+    fig.add_scatter(
+        x=[layer], y=[sink[layer, head]], mode="markers", row=2, col=2, showlegend=False,
+        marker={"size": 14, "symbol": "star", "color": viz.INK},
+        hovertemplate="this head: %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    fig.update_xaxes(title_text="query", row=1, col=2)
+    fig.update_yaxes(rangemode="tozero", row=1, col=2)
+    fig.update_xaxes(title_text="layer", row=2, col=2)
+    fig.update_yaxes(range=[0, 1.05], row=2, col=2)
+    return np.asarray(entropy)

@@ -1,15 +1,15 @@
 """Centre-piece of chapter 11: what attention costs to write a text, with a cache and without."""
 
-from typing import Any
-
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from labcore import viz
 from labcore.blocks.kv_cache import cache_bytes
+from labcore.book.b11 import work_with_cache, work_without_cache
 from labcore.runs import Table
 
+WORK = (work_with_cache, work_without_cache)
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
@@ -48,16 +48,16 @@ def cost_figure(
     shape = {"layers": layers, "kv_heads": kv_heads, "head_dim": head_dim}
     held = np.array([cache_bytes(int(t), itemsize=ITEMSIZE[dtype], **shape) for t in at])
     per_pair = 4 * layers * heads * head_dim  # a product and a sum, for scores and for values
-    cached, whole = (per_pair * count(at.astype(float)) for count in (with_cache, without_cache))
+    cached, whole = (per_pair * count(at.astype(float)) for count in WORK)
     fig = make_subplots(
-        rows=1, cols=3, horizontal_spacing=0.1,
-        subplot_titles=("cache", "attention, all steps", "measured, own decoder"),
+        rows=1, cols=3, horizontal_spacing=0.11,
+        subplot_titles=("cache (MiB)", "attention (10⁹ operations)", "measured (CPU seconds)"),
     )  # fmt: skip
     bytes_now = cache_bytes(tokens, itemsize=ITEMSIZE[dtype], **shape)
     _line(fig, 1, at, held / 2**20, "bytes of the cache", 0)
     _line(fig, 2, at, cached / 1e9, "with a cache", 1)
     _line(fig, 2, at, whole / 1e9, "all computed again", 2)
-    work = [float(per_pair * count(float(tokens))) for count in (with_cache, without_cache)]
+    work = [float(per_pair * count(tokens)) for count in WORK]
     for column, y in ((1, bytes_now / 2**20), (2, work[0] / 1e9), (2, work[1] / 1e9)):
         fig.add_scatter(
             x=[tokens], y=[y], mode="markers", row=1, col=column, showlegend=False,
@@ -67,10 +67,11 @@ def cost_figure(
     for key, style in (("cached", 1), ("whole", 2)):
         seconds = np.array([row[key] for row in clock])
         _line(fig, 3, lengths, seconds, "", style, legend=False)
-    for column, title in ((1, "MiB"), (2, "billion operations"), (3, "CPU seconds")):
+    for column, every in ((1, 1), (2, 2), (3, 1)):
         fig.update_xaxes(title_text="tokens", type="log", dtick=1, row=1, col=column)
-        fig.update_yaxes(title_text=title, type="log", dtick=1, exponentformat="power", row=1,
-                         col=column)  # fmt: skip
+        fig.update_yaxes(type="log", dtick=every, exponentformat="power", row=1, col=column)
+    fig.update_xaxes(tickvals=lengths[::2], row=1, col=3)
+    fig.update_annotations(font={"size": 14})
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.22}, margin={"t": 88, "b": 92})
     last = clock[-1]
     return viz.finish(
@@ -82,22 +83,13 @@ def cost_figure(
         f"steps: {work[0]:.2e} operations with a cache, {work[1]:.2e} without. Measured on a small "
         f"decoder, {last['tokens']} tokens: {last['cached']:.2f} s with, {last['whole']:.2f} s "
         "without.",
-        caption="The cache removes one power of the length, not two: each new token reads all "
-        "keys. Its bytes grow with the key heads, not with the query heads.",
+        caption="Middle: all steps of a text together. The cache removes one power of the length, "
+        "not two, since each new token reads all keys. Left: its bytes grow with the key heads, "
+        f"not with the query heads. Right: our own decoder, {last['tokens']} tokens at most.",
         source="cost_figure",
         params={**sizes, "kv_heads": kv_heads, "dtype": dtype},
         height=450,
     )
-
-
-def with_cache(t: Any) -> Any:
-    """Pairs of query and key to write t tokens when keys are kept: 1 + 2 + ... + t."""
-    return t * (t + 1) / 2
-
-
-def without_cache(t: Any) -> Any:
-    """The same when every step computes all again: the sum of s (s + 1) / 2 for s up to t."""
-    return t * (t + 1) * (t + 2) / 6
 
 
 def _line(

@@ -125,15 +125,16 @@ def depth_figure(
     fig.update_xaxes(title_text="graph convolutions in the network", row=1, col=2)
     fig.update_yaxes(title_text="variance / size of the logits", row=1, col=2, secondary_y=False,
                      rangemode="tozero")  # fmt: skip
-    seeds = len(by_depth[at])
+    seeds, top = len(by_depth[at]), int(np.argmax(right))
     return _finish(
         fig,
         title=f"{depth} graph convolutions, two labels: {right[at]:.1%} right",
         alt=f"Graph networks of {depth} layers that saw the labels of the two leaders only: "
         f"{right[at]:.1%} of 34 members right, mean of {seeds} seeds ({worst[at]:.1%} to "
         f"{best[at]:.1%}); with {depths[-1]} layers {right[-1]:.1%}.",
-        caption="Two layers are enough for 33 of 34 members; the deepest put all but two "
-        "in one club: so many averages leave little to tell apart.",
+        caption=f"Networks of {depths[top]} layers name {len(p) * right[top]:.1f} of {len(p)} "
+        f"members rightly on average, those of {depths[-1]} layers {len(p) * right[-1]:.1f}: so "
+        "many averages leave little to tell apart.",
         source="depth_figure",
         params={"depth": depth},
     )

@@ -39,7 +39,7 @@ def eigenvalue_figure(*, radius: float = 0.9, angle: float = 0.5) -> go.Figure:
     lam = radius * np.exp(1j * angle)
     fig = make_subplots(
         rows=1, cols=3, column_widths=[0.28, 0.4, 0.32], horizontal_spacing=0.1,
-        subplot_titles=("the eigenvalue", "what one input leaves", "which rhythms pass"),
+        subplot_titles=("λ and its powers", "what one input leaves", "gain by frequency"),
     )  # fmt: skip
     _disc(fig, lam)
     steps = np.arange(SHOWN)
@@ -61,20 +61,21 @@ def eigenvalue_figure(*, radius: float = 0.9, angle: float = 0.5) -> go.Figure:
     )  # fmt: skip
     fig.add_vline(x=angle, line={"color": viz.INK, "width": 1, "dash": "dot"}, row=1, col=3)
     fig.update_xaxes(title_text="steps", row=1, col=2)
-    fig.update_yaxes(title_text="state", row=1, col=2)
     ticks = [0, np.pi / 2, np.pi]
-    fig.update_xaxes(title_text="frequency (radians a step)", tickvals=ticks,
+    fig.update_xaxes(title_text="radians a step", tickvals=ticks,
                      ticktext=["0", "π/2", "π"], row=1, col=3)  # fmt: skip
-    fig.update_yaxes(title_text="gain (log scale)", type="log", dtick=1, row=1, col=3)
+    fig.update_yaxes(type="log", dtick=1, row=1, col=3)
+    fig.update_annotations(font={"size": 14})
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.24}, margin={"t": 92, "b": 96})
     span = memory(radius)
-    held = "for ever" if span == float("inf") else f"{span:.1f} steps"
+    held = "for ever" if radius == 1 else f"{span:.1f} steps"
+    keeps = f"remembers {held}" if radius <= 1 else "explodes"
     period = "no rhythm" if angle < 1e-6 else f"one turn in {2 * np.pi / angle:.1f} steps"
     return viz.finish(
         fig,
-        title=f"λ = {radius:.2f} e^({angle:.2f}i): remembers {held}, {period}",
-        alt=f"An eigenvalue of size {radius:.2f} at {angle:.2f} radians: one unit of input falls "
-        f"to a hundredth in {held}; {period}. Its first real responses are "
+        title=f"λ = {radius:.2f} e<sup>{angle:.2f}i</sup>: {keeps}, {period}",
+        alt=f"An eigenvalue of size {radius:.2f} at {angle:.2f} radians {keeps} (until a hundredth "
+        f"of an input is left); {period}. Its first real responses are "
         f"{', '.join(f'{value:.3f}' for value in response[:4])}.",
         caption="The distance from the centre sets how long the state remembers, the angle at "
         "which rhythm it swings and which inputs it amplifies. Outside the circle it explodes.",
@@ -102,7 +103,7 @@ def _disc(fig: go.Figure, lam: complex) -> None:
     )  # fmt: skip
     fig.update_xaxes(title_text="real part", range=[-1.15, 1.15], row=1, col=1)
     fig.update_yaxes(title_text="imaginary part", range=[-1.15, 1.15], scaleanchor="x",
-                     row=1, col=1)  # fmt: skip
+                     constrain="domain", row=1, col=1)  # fmt: skip
 
 
 def step_figure(
@@ -178,9 +179,10 @@ def copying_figure(rows: Table) -> go.Figure:
         fig.add_scatter(x=[name] * len(found), y=found, mode="markers", name="one seed",
                         showlegend=kind, marker=dot)  # fmt: skip
     fig.add_hline(y=1 / 6, line={"color": viz.INK, "dash": "dot"}, annotation_text="chance",
-                  annotation_position="top left")  # fmt: skip
+                  annotation_position="top")  # fmt: skip
     fig.update_yaxes(title_text="share of symbols repeated rightly", range=[0, 1.05])
     fig.update_xaxes(title_text="layers of the network")
+    fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.24}, margin={"b": 96})
     seeds = len(rows) // 2
     said = ", ".join(f"{name} {value:.1%}" for name, value in means.items())
     return viz.finish(

@@ -48,7 +48,7 @@ def bins_figure(
     fig.update_xaxes(title_text="x", row=1, col=1)
     fig.update_yaxes(title_text="value", range=[-0.35, 1.1], row=1, col=1)
     fig.update_xaxes(title_text="bins m", type="log", dtick=1, range=[0, 2.4], row=1, col=2)
-    fig.update_yaxes(title_text="mean squared error", type="log", exponentformat="power",
+    fig.update_yaxes(title_text="mean squared error", type="log", dtick=1, exponentformat="power",
                      row=1, col=2)  # fmt: skip
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.22}, margin={"b": 104})
     return viz.finish(
@@ -58,7 +58,8 @@ def bins_figure(
         f"squared error {now:.3g}. With steep edges it falls from {errors[0]:.3g} at {bins[0]} "
         f"bins to {errors[-1]:.2g} at {bins[-1]}.",
         caption="Ten times the bins, a hundredth of the error: the slope is −2, not an "
-        "exponential. Soft edges blur neighbouring bins and stop the fall.",
+        "exponential. The last dots leave the line because at both ends of the interval the "
+        "outermost step is only half up. Soft edges blur neighbouring bins and stop the fall.",
         source="bins_figure",
         params={"m": m, "slope": slope},
         height=460,

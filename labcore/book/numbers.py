@@ -1,7 +1,7 @@
 """What a chapter's experiment hands back: arrays, tables, figures beside what they should be."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,11 @@ class Size(Protocol):
 
     @property
     def seed(self) -> int:
-        """Seed of whatever is drawn."""
+        """Seed of whatever is drawn once."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of whatever is repeated: one at the quick size, three else."""
 
     @property
     def small(self) -> bool:
@@ -58,6 +62,31 @@ def number(
         "spread": spread,
         "sample": sample,
     }
+
+
+def over_seeds(
+    what: str,
+    found: Sequence[float] | np.ndarray,
+    expected: float | None = None,
+    band: float = 0.0,
+    *,
+    sample: str,
+    runs: str = "seeds",
+) -> dict[str, Any]:
+    """A row for a figure that was measured several times: mean, sample deviation, how often.
+
+    >>> over_seeds("bits", [1.0, 3.0], sample="1 text")["spread"]
+    1.4142135623730951
+    """
+    several = len(found) > 1
+    return number(
+        what,
+        float(np.mean(found)),
+        expected,
+        band if expected is not None else 0.0,
+        sample=f"{sample}, {len(found)} {runs if several else runs.removesuffix('s')}",
+        spread=float(np.std(found, ddof=1)) if several else None,
+    )
 
 
 def within(row: Mapping[str, Any]) -> bool:

@@ -188,7 +188,7 @@ print(f"exponent over the first five sizes: {by_hand:.3f}")
 #
 # ### B01.1 · Six shapes (10 min, difficulty 1)
 #
-# Replace each `None` by a tuple, without running the expressions. `a` (4, 1); `b` (4); `images`
+# Write down the shape of each expression as a tuple, without running it. `a` (4, 1); `b` (4); `images`
 # (60, 28, 28); `w` (5, 28, 28); `x` (60, 784); `W` (784, 10); `A` (34, 34); `index` (3).
 
 # %% tags=["exercise:B01.1"]

@@ -161,6 +161,7 @@ print("let through:", (gate * (inputs @ V))[0].numpy().round(2))
 #
 # All networks are trained beforehand; choose. **Change** the activation first (identity!), then width and
 # depth, then the seed. **Watch** the border between the colours. What does depth buy without a bend?
+# (A batch of 0 means all rows at once.)
 
 # %% tags=["centrepiece"]
 from labcore.book.figures_b05 import playground_figure

@@ -127,6 +127,15 @@ print(f"⟨v, ∂f[u]⟩ = {np.sum(v * pushed):.12f}")
 print(f"⟨∂f*[v], u⟩ = {np.sum(pulled * u):.12f}")
 
 # %% [markdown]
+# This is the graph that both passes walked, one forwards, one backwards. A node shows its shape.
+
+# %%
+from labcore.book.figures_b06 import draw
+
+leaf.name = "x"
+lab.show(draw(f(leaf).sum()))
+
+# %% [markdown]
 # ## The backward pass, step by step
 #
 # The graph of $L = u \sin u + u$ with $u = x^2$ at $x = 1.5$.

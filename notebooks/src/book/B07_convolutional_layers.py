@@ -45,7 +45,7 @@ print(
 # cross-correlation. Axes are (batch, channels, rows, columns).
 
 # %% [markdown]
-# ## 1 · Six lines
+# ## 1 · Three lines
 #
 # Gather every neighbourhood, then one product. `unfold` makes a view: nothing is copied. The library's
 # version adds padding, stride, dilation and groups.
@@ -210,7 +210,7 @@ def my_conv2d(x, w, padding, stride, dilation):
 lab.check("B07.1", my_conv2d)
 
 # %% [markdown] tags=["hint:B07.1"]
-# Begin with the six lines of section 1 and pad first.
+# Begin with the three lines of section 1 and pad first.
 
 # %% [markdown] tags=["hint:B07.1"]
 # A dilated kernel spans $(k-1)d + 1$ pixels: unfold that many, then take every $d$-th.

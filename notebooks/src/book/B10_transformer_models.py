@@ -7,7 +7,7 @@
 #
 # **Goals**
 # - Read attention as a dictionary that is looked up softly.
-# - Know what it cannot see, the order, and two ways to tell it.
+# - Know what it cannot see, the order, and three ways to tell it.
 # - Watch the heads of a real language model.
 
 # %% tags=["setup"]
@@ -150,8 +150,9 @@ lab.explore(heads, layer=(0, weights.shape[0] - 1), head=(0, weights.shape[1] - 
 #
 # Some heads have a plain job: the token before, the same token, the comma. Going up, the left column
 # takes over, not smoothly: the mean over heads of what the last query leaves on token 0 is 0.08 in
-# layer 0, 0.11 again in layer 10, and 0.89 in layer 23. The softmax must give its weight to somebody, and the first token is
-# where a head goes that has nothing to say: an *attention sink*, which P06 will meet again.
+# layer 0, 0.11 again in layer 10, and 0.89 in layer 23. The softmax must give its weight to somebody,
+# and the first token is where a head goes that has nothing to say: an *attention sink*, which P06 will
+# meet again.
 #
 # </details>
 

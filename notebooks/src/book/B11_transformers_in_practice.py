@@ -6,7 +6,7 @@
 # Reading: 30 min. Exercises: 55 min. Prerequisites: B10.
 #
 # **Goals**
-# - Hide the future before the softmax.
+# - Hide the future before the softmax, and attend across two sequences.
 # - Generate with a cache and say exactly what it saves.
 # - Cut pictures into tokens.
 
@@ -77,6 +77,21 @@ for causal in (True, False):
     gap = attention(x, x, x, causal=causal) - attention(other, other, other, causal=causal)
     changed = (gap.abs().amax(-1) > 0).int().tolist()
     print("causal:" if causal else "full:  ", changed)
+
+# %% [markdown]
+# **Cross attention.** A translator reads seven words of one language and has written three of another.
+# Its queries come from what it wrote, keys and values from what it reads; nothing is hidden, for the
+# source is there as a whole. The map of weights is a rectangle, and the order of the *source* does not
+# matter: positions must be put in on that side too.
+
+# %%
+written, source = normal(3, 8), normal(7, 8)
+read, weights = attention(written, source, source, return_weights=True)
+by_hand = (written @ source.T / 8**0.5).softmax(-1) @ source
+assert torch.allclose(read, by_hand)
+turned = source.flip(0)
+print("outputs", tuple(read.shape), "weights", tuple(weights.shape))
+print("source backwards:", f"{(attention(written, turned, turned) - read).abs().max():.0e}")
 
 # %% [markdown]
 # ## 2 · Softmax, a block at a time

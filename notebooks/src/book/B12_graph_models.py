@@ -102,7 +102,7 @@ by_hand = delta
 for _ in range(400):
     by_hand = by_hand - step * L @ by_hand
 assert torch.allclose(states[-1], by_hand)
-print("mean before and after:", states[0].mean().item(), states[-1].mean().item())
+print(f"mean before and after: {states[0].mean():.6f}, {states[-1].mean():.6f}")
 for n in (0, 10, 100, 400):
     gap = (states[n] - 1 / 34).abs().max().item()
     print(f"after {n:3d} steps the largest distance from 1/34 is {gap:.2e}")
@@ -209,7 +209,7 @@ d = graph.degree(A) + 1
 messages = (features @ W)[source] / (d[to] * d[source]).sqrt()[:, None]
 gathered = torch.zeros(34, 4, dtype=A.dtype).index_add(0, to, messages)
 assert torch.allclose(gathered, graph.gcn_layer(S, features, W))
-print("edge list and matrix agree to", (gathered - S @ features @ W).abs().max().item())
+print(f"edge list and matrix agree to {(gathered - S @ features @ W).abs().max():.0e}")
 
 # %% [markdown]
 # Attention on a graph keeps the pattern of $A$ and learns the weights: each neighbour's share is a
@@ -339,8 +339,11 @@ def equivariance_gap(layer, a, x, order):
 # %% tags=["check:B12.4"]
 lab.check("B12.4", equivariance_gap)
 order = torch.randperm(34, generator=lab.generator)
-print("GCN:", equivariance_gap(lambda a, x: graph.normalised(a) @ x, A, features, order))
-print("cumulative sum:", equivariance_gap(lambda a, x: x.cumsum(0), A, features, order))
+for name, layer in (
+    ("GCN", lambda a, x: graph.normalised(a) @ x),
+    ("cumulative sum", lambda a, x: x.cumsum(0)),
+):
+    print(f"{name}: {equivariance_gap(layer, A, features, order):.1e}")
 
 # %% [markdown] tags=["hint:B12.4"]
 # A permutation of nodes touches three things: rows of $A$, columns of $A$, rows of $X$.

@@ -64,7 +64,7 @@ weights = (phi(q) @ phi(k).T).tril()
 parallel = weights @ v / weights.sum(-1, keepdim=True)
 recurrent = ssm.linear_attention(q, k, v, recurrent=True)
 assert torch.allclose(parallel, recurrent, rtol=1e-12)
-print("largest gap:", (parallel - recurrent).abs().max().item())
+print(f"largest gap: {(parallel - recurrent).abs().max():.0e}")
 print("numbers kept by the recurrence:", 8 * 4 + 8, "whatever the length")
 
 # %% [markdown]
