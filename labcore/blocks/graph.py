@@ -133,11 +133,14 @@ def dirichlet(lap: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> Float[Ten
 
 def gcn_layer(
     s: Float[Tensor, "n n"],
-    x: Float[Tensor, "n d"],
-    weight: Float[Tensor, "d e"],
-    bias: Float[Tensor, " e"] | None = None,
-) -> Float[Tensor, "n e"]:
-    """Graph convolution ``S X W + b``: a map of each node, a mix along the edges (section 12.2)."""
+    x: Float[Tensor, "... n d"],
+    weight: Float[Tensor, "... d e"],
+    bias: Float[Tensor, "... e"] | None = None,
+) -> Float[Tensor, "... n e"]:
+    """Graph convolution ``S X W + b``: a map of each node, a mix along the edges (section 12.2).
+
+    Leading axes of features and weights are several layers, or several signals, side by side.
+    """
     mixed = s @ (x @ weight)
     return mixed if bias is None else mixed + bias
 

@@ -57,6 +57,13 @@ def test_gcn_layer_equals_torch_geometric() -> None:
     torch.testing.assert_close(ours, layer(x, edges), rtol=1e-9, atol=1e-12)
 
 
+def test_layers_side_by_side_are_each_alone() -> None:
+    s, x, w, b = graph.normalised(random_graph()), draw(9, 5), draw(3, 5, 4), draw(3, 1, 4, seed=7)
+    together = graph.gcn_layer(s, x, w, b)
+    for i in range(3):
+        torch.testing.assert_close(together[i], graph.gcn_layer(s, x, w[i], b[i, 0]))
+
+
 def test_gat_layer_equals_torch_geometric() -> None:
     nn = pytest.importorskip("torch_geometric.nn")
     a, x = random_graph(), draw(9, 5)
