@@ -172,7 +172,13 @@ def the_lottery(network: str, number: int, k: int) -> None:
     )
 
 
-def your_series() -> None:
+@cached
+def example(network: str, rank: int) -> OwnModes:
+    """Modes of the states of one training graph, as if they had been uploaded."""
+    return own_modes(committed().arrays[f"{network}/pooled"][0].astype(float), rank)
+
+
+def your_series(network: str) -> None:
     """Modes of a series of one's own."""
     st.markdown(
         "A `.csv` or `.tsv` table of (time, features), or an `.npy`, `.npz` or `.safetensors` "
@@ -184,12 +190,14 @@ def your_series() -> None:
     )
     rank = control.slider("rank", "Modes")
     if upload is None:
-        return
-    try:
-        modes = decomposed(upload.getvalue(), upload.name, rank)
-    except UploadError as error:
-        st.error(str(error), icon=":material/upload_file:")
-        return
+        st.caption("Until then: the mean state of one training graph, 50 steps of 32 features.")
+        modes = example(network, rank)
+    else:
+        try:
+            modes = decomposed(upload.getvalue(), upload.name, rank)
+        except UploadError as error:
+            st.error(str(error), icon=":material/upload_file:")
+            return
     if modes.rank < rank:
         st.caption(f"The series carries {modes.rank} modes; more would fit rounding errors.")
     figure(figures.own_plane(modes), "own-plane")
@@ -213,7 +221,7 @@ def look_further(network: str, number: int, here: View, settings: dict[str, Any]
     elif chosen == "training":
         figure(figures.learning_curves(committed()), "training")
     else:
-        your_series()
+        your_series(network)
 
 
 @page("koopman", control)

@@ -56,6 +56,7 @@ def dmd(
     rank: int | float | Literal["optimal"],
     method: Method = "auto",
     exact: bool = True,
+    amplitudes: Literal["first", "all"] = "first",
 ) -> DMDResult:
     """Modes and eigenvalues of one system, or of many of one size at once.
 
@@ -65,6 +66,8 @@ def dmd(
             threshold of Gavish and Donoho (2014). A batch wants a whole number.
         method: How the singular vectors are found; see the module.
         exact: Exact modes X2 V S^-1 W, else projected modes U W.
+        amplitudes: Least squares on the first snapshot, or on all of them (Jovanović, Schmid,
+            Nichols, Physics of Fluids 2014), which a long reconstruction wants.
 
     Raises:
         ValueError: fewer than 3 snapshots, NaN or infinity (it says where), a rank out of range,
@@ -83,11 +86,13 @@ def dmd(
     weights = basis @ np.take_along_axis(vectors, order[..., None, :], -1) + 0j
     snapshots = X[..., 1:] if exact else X[..., :-1]
     modes = _product(snapshots, weights)
-    if exact and gram is not None:
-        amplitudes = _amplitudes_by_gram(gram, weights)
+    if amplitudes == "all":
+        size = _amplitudes_of_all(modes, eigs, X)
+    elif exact and gram is not None:
+        size = _amplitudes_by_gram(gram, weights)
     else:
-        amplitudes = _amplitudes(modes, X[..., 0])
-    return DMDResult(eigs, modes, amplitudes, s, used)
+        size = _amplitudes(modes, X[..., 0])
+    return DMDResult(eigs, modes, size, s, used)
 
 
 def _factor(
@@ -131,6 +136,15 @@ def _amplitudes(modes: np.ndarray, first: np.ndarray) -> np.ndarray:
     q, r = np.linalg.qr(modes)
     right = np.swapaxes(q.conj(), -1, -2) @ first[..., None]
     return (np.linalg.pinv(r) @ right)[..., 0]
+
+
+def _amplitudes_of_all(modes: np.ndarray, eigs: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Least squares for ``modes diag(b) powers = X``: (Φ*Φ ∘ conj(V V*)) b = diag of Φ* X V*."""
+    powers = eigs[..., :, None] ** np.arange(X.shape[-1])
+    adjoint = np.swapaxes(modes.conj(), -1, -2)
+    inner = (adjoint @ modes) * (powers.conj() @ np.swapaxes(powers, -1, -2))
+    right = ((adjoint @ X) * powers.conj()).sum(axis=-1)
+    return (np.linalg.pinv(inner, hermitian=True) @ right[..., None])[..., 0]
 
 
 def eigenvalue_order(eigs: Inexact[np.ndarray, "*b r"]) -> Int[np.ndarray, "*b r"]:

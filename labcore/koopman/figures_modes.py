@@ -38,7 +38,7 @@ def eigenvalue_plane(spectrum: Spectrum, *, network: str, alpha: float, k: int) 
         "zero. Pairs above and below the axis turn.",
         source="eigenvalue_plane",
         params={"network": network, "alpha": alpha, "k": k},
-        height=520,
+        height=480,
     )
 
 
@@ -47,23 +47,45 @@ def _time(steps: float) -> str:
 
 
 def _plane(eigs: np.ndarray, share: np.ndarray, said: list[str]) -> go.Figure:
-    angle = np.linspace(0, 2 * np.pi, 181)
-    fig = go.Figure()
-    fig.add_scatter(
-        x=np.cos(angle), y=np.sin(angle), mode="lines", name="unit circle", hoverinfo="skip",
-        line={"color": viz.INK, "width": 1, "dash": "dot"},
+    """The unit disc, and beside it the part of it where the eigenvalues are."""
+    angle = np.linspace(0, 2 * np.pi, 361)
+    fig = make_subplots(1, 2, subplot_titles=("Unit circle", "Close by"), horizontal_spacing=0.16)
+    for column in (1, 2):
+        fig.add_scatter(
+            x=np.cos(angle), y=np.sin(angle), mode="lines", name="unit circle", hoverinfo="skip",
+            line={"color": viz.INK, "width": 1, "dash": "dot"}, showlegend=column == 1,
+            row=1, col=column,
+        )  # fmt: skip
+        fig.add_scatter(
+            x=eigs.real, y=eigs.imag, mode="markers", name="eigenvalue", text=said,
+            marker={"size": 8 + (24 if column == 1 else 40) * np.sqrt(share), "opacity": 0.75,
+                    "color": viz.PALETTE[0], "line": {"width": 1, "color": "white"}},
+            hovertemplate="λ = %{x:.3f} %{y:+.3f} i<br>%{text}<extra></extra>",
+            showlegend=column == 1, row=1, col=column,
+        )  # fmt: skip
+    most = 1.15 * max(1.0, float(np.abs(eigs).max(initial=0.0)))
+    middle, half = _box(eigs)
+    fig.update_xaxes(title_text="real part", constrain="domain")
+    fig.update_xaxes(range=[-most, most], row=1, col=1)
+    fig.update_yaxes(range=[-most, most], scaleanchor="x", constrain="domain", row=1, col=1)
+    fig.update_xaxes(range=[middle.real - half, middle.real + half], row=1, col=2)
+    fig.update_yaxes(
+        range=[middle.imag - half, middle.imag + half], scaleanchor="x2", constrain="domain",
+        row=1, col=2,
     )  # fmt: skip
-    fig.add_scatter(
-        x=eigs.real, y=eigs.imag, mode="markers", name="eigenvalue",
-        marker={"size": 8 + 40 * np.sqrt(share), "color": viz.PALETTE[0], "opacity": 0.75,
-                "line": {"width": 1, "color": "white"}},
-        text=said, hovertemplate="λ = %{x:.3f} %{y:+.3f} i<br>%{text}<extra></extra>",
-    )  # fmt: skip
-    most = 1.25 * max(1.0, float(np.abs(eigs).max(initial=0.0)))
-    fig.update_xaxes(title_text="real part", range=[-most, most], constrain="domain")
-    fig.update_yaxes(title_text="imaginary part", range=[-most, most], scaleanchor="x",
-                     constrain="domain")  # fmt: skip
+    fig.update_yaxes(title_text="imaginary part", row=1, col=1)
+    fig.update_layout(
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, margin={"t": 90}
+    )
     return fig
+
+
+def _box(eigs: np.ndarray) -> tuple[complex, float]:
+    """Middle and half width of a square around the eigenvalues."""
+    low = complex(eigs.real.min(), eigs.imag.min())
+    high = complex(eigs.real.max(), eigs.imag.max())
+    size = high - low
+    return (low + high) / 2, 0.65 * max(size.real, size.imag, 0.1)
 
 
 def flip_lottery(lottery: Lottery, *, degree: int) -> go.Figure:
@@ -128,7 +150,7 @@ def own_plane(modes: OwnModes) -> go.Figure:
     lead = int(modes.weight.argmax())
     return viz.finish(
         fig,
-        title=f"Your series: {modes.rank} dynamic modes",
+        title=f"{modes.rank} dynamic modes of the series",
         alt=f"{modes.rank} eigenvalues (found by {modes.method}); the heaviest mode has modulus "
         f"{abs(modes.eigs[lead]):.3f} and {abs(modes.frequency[lead]):.4f} cycles a step. The "
         f"modes rebuild the series with a relative error of {modes.error:.1%}.",
@@ -146,7 +168,7 @@ def own_series(modes: OwnModes) -> go.Figure:
     )  # fmt: skip
     steps = np.arange(len(modes.first))
     for values, name, colour, dash in (
-        (modes.first, "your series", 7, "solid"),
+        (modes.first, "series", 7, "solid"),
         (modes.rebuilt, "rebuilt from the modes", 0, "dash"),
     ):
         fig.add_scatter(
@@ -168,7 +190,7 @@ def own_series(modes: OwnModes) -> go.Figure:
     )
     return viz.finish(
         fig,
-        title="Your series and its modes",
+        title="The series and its modes",
         alt=f"The largest of the channels over {len(modes.first)} steps and its reconstruction "
         f"from {modes.rank} modes (relative error of the whole series {modes.error:.1%}); beside "
         f"it the share of {len(top)} channels or nodes in each mode.",

@@ -134,7 +134,7 @@ def learning_curves(result: Result) -> go.Figure:
         title="The networks that are explained",
         alt=f"Accuracy after the last epoch: {'; '.join(said)}.",
         caption="Every network tells real infections from scrambled ones; the curve of infected "
-        "people alone cannot, so contacts matter.",
+        "people alone says much less, so contacts matter.",
         source="learning_curves",
         height=400,
     )

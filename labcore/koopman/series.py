@@ -102,7 +102,7 @@ def own_modes(series: Float[np.ndarray, "t ..."], rank: int) -> OwnModes:
         raise ValueError(f"rank={rank} must be at least 1")
     flat = np.ascontiguousarray(series.reshape(len(series), -1).T)
     kept = min(rank, largest_rank(series))
-    found: DMDResult = dmd(flat, kept)
+    found: DMDResult = dmd(flat, kept, amplitudes="all")
     rebuilt = found.reconstruct(len(series))
     size = np.linalg.norm(found.modes, axis=0)
     weight = np.abs(found.amplitudes) * size

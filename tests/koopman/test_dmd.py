@@ -1,6 +1,7 @@
 """DMD: equal to PyDMD, exact on linear data, one answer for all methods and for batches."""
 
 import warnings
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -36,6 +37,19 @@ def test_equals_pydmd(exact: bool) -> None:
     a, b = ours.modes, theirs.modes[:, match]
     cosine = np.abs((a.conj() * b).sum(0)) / np.linalg.norm(a, axis=0) / np.linalg.norm(b, axis=0)
     assert cosine.min() > 1 - 1e-10
+
+
+@pytest.mark.parametrize("amplitudes", ["first", "all"])
+def test_amplitudes_equal_pydmd(amplitudes: Literal["first", "all"]) -> None:
+    pydmd = pytest.importorskip("pydmd", reason="the peer PyDMD is not installed")
+    X = noisy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = pydmd.DMD(svd_rank=6, exact=True, opt=amplitudes == "all").fit(X)
+    ours = dmd(X, 6, amplitudes=amplitudes)
+    match = np.abs(ours.eigs[:, None] - theirs.eigs[None]).argmin(axis=1)
+    wanted = (theirs.modes * theirs.amplitudes)[:, match]
+    np.testing.assert_allclose(ours.modes * ours.amplitudes, wanted, atol=1e-8)
 
 
 @pytest.mark.parametrize("method", ["auto", "gram", "qr", "svd"])
