@@ -27,7 +27,7 @@ from app.ui.tables import claim_rows, claims_table, downloads, table
 from labcore import uploads
 from labcore.runs import Result
 from labcore.topology import NodeSequencer, clique_complex, explorer, figures, rank_operators
-from labcore.topology.experiment import history, load_result
+from labcore.topology.experiment import board_row, history, load_result
 from labcore.topology.scan_view import DIRECTIONS, hidden_attention
 from labcore.topology.tally import distinct, pick, score
 
@@ -104,7 +104,7 @@ def the_complex(settings: dict[str, Any], key: str = "complex") -> None:
     flow = seen.harmonic if holes else None
     if holes and flow is None:
         st.info("No hole of rank 1 here, so no such flow: its Betti number is 0.")
-    node = min(settings["node"], seen.nodes - 1)
+    node = seen.nearest(settings["node"])
     figure(
         figures.complex_drawing(
             seen.places, seen.edges, seen.cells, node=node, names=seen.names, flow=flow
@@ -122,15 +122,11 @@ def the_matrix(settings: dict[str, Any]) -> None:
     with st.container(horizontal=True):
         kind, rank = control.select("matrix", "Matrix"), control.slider("rank", "Rank")
         signs = control.select("signs", "Signs")
-    if kind == "boundary":
-        rank = max(rank, 1)
     found = matrix_of(**lifted_by(settings), kind=kind, rank=rank, mode=signs)
     if found is None:
         st.info("This matrix is empty or too large to draw: lower the rank.")
         return
-    rows = f"cell of rank {rank - 1 if kind == 'boundary' else rank}"
-    name = f"{kind} of rank {rank}, {signs}"
-    figure(figures.matrix_signs(found, name=name, rows=rows, columns=f"cell of rank {rank}"), "spy")
+    figure(figures.matrix_signs(found, **explorer.matrix_labels(kind, rank, signs)), "spy")
 
 
 def the_sequence(settings: dict[str, Any]) -> None:
@@ -163,7 +159,8 @@ def the_benchmark() -> None:
     figure(figures.leaderboard(rows, data=data), "leaderboard")
     figure(figures.cost(rows, data=data), "cost")
     names = [n for n in distinct(pick(rows, data=data), "label") if curve_of(data, n)]
-    best = sorted(names, key=lambda n: -score(rows, data, n, "val").mean)[:4]
+    by_validation = sorted(names, key=lambda n: score(rows, data, n, "val").mean, reverse=True)
+    best = by_validation[:4]
     figure(figures.race({n: curve_of(data, n) for n in best}, data=data), "race")
     st.subheader("A run of your own")
     run_here()
@@ -194,15 +191,7 @@ def run_here() -> None:
         return
     figure(figures.learning_curve(live["history"], label=f"karate, {model}"), "live")
     board = st.session_state.setdefault("topology-board", {})
-    board[model, seed] = {
-        "model": model,
-        "lifting": lifting,
-        "seed": seed,
-        "validation": f"{live['val']:.3f}",
-        "test": f"{live['test']:.3f}",
-        "parameters": live["parameters"],
-        "ms an epoch": f"{1e3 * live['seconds'] / 60:.1f}",
-    }
+    board[model, seed] = board_row(choice, seed, live)
     table(sorted(board.values(), key=lambda row: row["validation"], reverse=True))
 
 

@@ -97,6 +97,19 @@ def run_one(choice: dict[str, Any], seed: int = 0, progress: Progress | None = N
     return found
 
 
+def board_row(choice: dict[str, Any], seed: int, found: dict[str, Any]) -> dict[str, Any]:
+    """A run of one's own as a row of short texts."""
+    return {
+        "model": choice["model"],
+        "lifting": choice["lifting"],
+        "seed": seed,
+        "validation": f"{found['val']:.3f}",
+        "test": f"{found['test']:.3f}",
+        "parameters": found["parameters"],
+        "ms an epoch": f"{1e3 * found['seconds'] / found['history'][-1]['epoch']:.1f}",
+    }
+
+
 def load_result(which: Literal["full", "quick"] = "full") -> Result:
     """A committed result.
 

@@ -54,6 +54,10 @@ class View:
         """How many nodes there are."""
         return len(self.places)
 
+    def nearest(self, node: int) -> int:
+        """The node, or the last one if there are fewer."""
+        return min(node, self.nodes - 1)
+
     @property
     def facts(self) -> str:
         """Counts, holes and cost in one line."""
@@ -222,6 +226,16 @@ def matrix_of(
         found = held.laplacian(rank, kind, mode=mode)  # type: ignore[arg-type]
     rows, columns = found.shape
     return found.toarray() if 0 < rows * columns <= MOST_ENTRIES else None
+
+
+def matrix_labels(kind: str, rank: int, mode: str) -> dict[str, str]:
+    """Title and axes of a matrix of :func:`matrix_of`."""
+    of = max(rank, 1) if kind == "boundary" else rank
+    return {
+        "name": f"{kind} of rank {of}, {mode}",
+        "rows": f"cell of rank {of - 1 if kind == 'boundary' else of}",
+        "columns": f"cell of rank {of}",
+    }
 
 
 def ring_lengths(name: str, relabel: int = 0) -> dict[str, list[int]]:

@@ -60,7 +60,7 @@ def _domain(rows: Rows, label: str) -> str:
 def table_map(rows: Rows) -> go.Figure:
     """Mean test accuracy of every model on every data set; empty where it was not run."""
     here = [r for r in rows if not r["label"].startswith("ablation")]
-    data = [d for d in distinct(here, "data") if len({r["domain"] for r in pick(here, data=d)}) > 2]
+    data = distinct([r for r in here if _domain(here, r["label"]) in DOMAINS[1:]], "data")
     here = [r for r in here if r["data"] in data]
     labels = sorted(distinct(here, "label"), key=lambda n: _ORDER.index(_domain(here, n)))
     mean = np.full((len(labels), len(data)), np.nan)

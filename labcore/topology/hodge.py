@@ -67,7 +67,7 @@ def holed_square(
         ValueError: fewer than 30 nodes, or holes other than 0, 1 or 2.
     """
     if n < 30 or holes not in (0, 1, 2):
-        raise ValueError(f"n >= 30 and 0 to 2 holes, got {n} and {holes}")
+        raise ValueError(f"give 30 nodes or more and 0 to 2 holes, got {n} and {holes}")
     rng = np.random.default_rng(seed)
     points = rng.uniform(size=(3 * n, 2))
     centres = np.array([[0.3, 0.68], [0.7, 0.32]])[:holes]
