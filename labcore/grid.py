@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labcore.runs import Progress, ResultError, replacing, silent
+from labcore.runs import DAMAGE, Progress, ResultError, replacing, silent
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,6 @@ def _read_task(folder: Path, identity: str, params: dict[str, Any]) -> TaskResul
         if meta["arrays"]:
             with np.load(folder / f"{identity}.npz", allow_pickle=False) as file:
                 values |= {name: file[name] for name in meta["arrays"]}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ResultError(f"{path} is damaged: delete it and run the grid again") from error
     return TaskResult(identity, params, int(meta["seed"]), values)

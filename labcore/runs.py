@@ -8,10 +8,12 @@ Many runs at once are in :mod:`labcore.grid`.
 
 import json
 import os
+import struct
 import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -25,6 +27,21 @@ from labcore.runtime import versions
 
 Progress = Callable[[int, int, str], None]
 Table = list[dict[str, Any]]
+
+
+# what reading a damaged archive, its compressed members or its texts may raise
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # a member that says it is encrypted, or compressed in a way unknown here
+    OSError,
+)
 
 
 class Cancelled(Exception):
@@ -118,6 +135,8 @@ class Result:
             ResultError: the file is damaged or is not a result.
         """
         path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no result {path}: run the experiment first")
         try:
             with np.load(path, allow_pickle=False) as file:
                 meta = json.loads(bytes(file["meta"]).decode())
@@ -126,7 +145,7 @@ class Result:
             source = meta["provenance"]
             provenance = Provenance(**{**source, "seeds": tuple(source["seeds"])})
             return cls(meta["topic"], meta["config"], arrays, meta["tables"], provenance)
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+        except DAMAGE as error:
             raise ResultError(
                 f"{path.name} is damaged or is not a result: run the experiment again ({error})"
             ) from error

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 
@@ -21,3 +22,8 @@ def die_on_one(*, a: int, seed: int) -> dict[str, object]:
     if a == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return {"a": a}
+
+
+def slowly(*, a: int, seed: int) -> dict[str, object]:
+    time.sleep(0.1)
+    return {"a": a, "draw": np.random.default_rng(seed).standard_normal(3)}

@@ -7,12 +7,12 @@ cell's place, keys are sorted, and there are no outputs, execution counts or mac
 import difflib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from labcore.course import anatomy, markup, nbgrader
 from labcore.course.markup import Cell, Source
+from labcore.runs import replacing
 
 Kind = Literal["student", "solution", "nbgrader"]
 Json = dict[str, Any]
@@ -123,7 +123,5 @@ def _folded(source: Source, cell: Cell, name: str) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8", newline="\n")
-    fresh.replace(path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
