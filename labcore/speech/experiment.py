@@ -5,7 +5,9 @@ that was stopped goes on where it was, on this machine or on a Dask cluster. Set
 :mod:`.settings`; one cell: :mod:`.cells`.
 """
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,6 @@ import numpy as np
 
 from labcore.assets import cache_root
 from labcore.grid import TaskResult, run_grid
-from labcore.parts import fingerprint
 from labcore.runs import Progress, Result, Table, record, silent
 from labcore.speech.metrics import chrf
 from labcore.speech.settings import FACTORS, NO_LM, Config
@@ -50,26 +51,37 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     for encoder in config.encoders:  # once, before workers would each do it
         progress(0, 1, f"features of {encoder}")
         cells.front(encoder, "none", config.train_clips, config.test_clips)
-    cells_folder(config).mkdir(parents=True, exist_ok=True)
-    tasks = list(_tasks(config))
-    done = run_grid(
-        cells.run_cell,
-        tasks,
-        out=cells_folder(config),
-        n_jobs=config.jobs,
-        cluster=config.cluster,
-        seed=config.seed,
-        data_version=cells.data_version(),
-        on_error="raise",
-        progress=progress,
-    )
+    with _folder(config) as folder:
+        done = run_grid(
+            cells.run_cell,
+            _tasks(config),
+            out=folder,
+            n_jobs=config.jobs,
+            cluster=config.cluster,
+            seed=config.seed,
+            data_version=cells.data_version(),
+            on_error="raise",
+            progress=progress,
+        )
     found = _tables(config, done)
     if any("/weight/" in name for name in found["arrays"]):
         _exhibit(config, found, progress)
-    result = clock.result(**found)
-    if not config.resume:
-        _clear(config)
-    return result
+    return clock.result(**found)
+
+
+@contextmanager
+def _folder(config: Config) -> Iterator[Path]:
+    """Where finished cells are: kept when the run may be resumed, else for this run only."""
+    if config.resume:
+        yield cells_folder()
+        return
+    with tempfile.TemporaryDirectory(prefix="lab-speech-") as folder:
+        yield Path(folder)
+
+
+def cells_folder() -> Path:
+    """Where finished cells are kept; a cell's file is named after all that decides it."""
+    return cache_root() / "unfinished" / "speech-cells"
 
 
 def _exhibit(config: Config, found: dict[str, Any], progress: Progress) -> None:
@@ -92,17 +104,6 @@ def _exhibit(config: Config, found: dict[str, Any], progress: Progress) -> None:
         arrays |= view.arrays
         for name, rows in view.tables.items():
             found["tables"].setdefault(name, []).extend(rows)
-
-
-def cells_folder(config: Config) -> Path:
-    """Where the finished cells of a configuration are kept."""
-    return cache_root() / "unfinished" / f"speech-{fingerprint(config)}"
-
-
-def _clear(config: Config) -> None:
-    import shutil
-
-    shutil.rmtree(cells_folder(config), ignore_errors=True)
 
 
 def load_result(which: Literal["full", "quick"] = "full") -> Result:

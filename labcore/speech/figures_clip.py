@@ -60,26 +60,36 @@ def clip_view(
         colorscale=viz.SEQUENTIAL, showscale=False, hoverinfo="skip", row=2, col=1,
     )  # fmt: skip
     for i, strip in enumerate(strips.values()):
-        picture = np.repeat(strip[None].astype(np.uint8), 2, axis=0)
-        fig.add_image(z=picture, x0=0.5 / RATE, dx=1 / RATE, y0=0, dy=1, row=3 + i, col=1,
-                      hoverinfo="skip")  # fmt: skip
-        fig.update_yaxes(title_text="", tickvals=[0.5], ticktext=[names[i]], row=3 + i, col=1,
-                         scaleanchor=None, constrain=None)  # fmt: skip
+        fig.add_heatmap(
+            z=[list(range(len(strip)))], x=(np.arange(len(strip)) + 0.5) / RATE, y=[0],
+            colorscale=_own_colours(strip), showscale=False, hoverinfo="skip", row=3 + i, col=1,
+        )  # fmt: skip
+        fig.update_yaxes(tickvals=[0], ticktext=[names[i]], row=3 + i, col=1)
     fig.update_xaxes(range=[0, seconds])
     fig.update_xaxes(title_text="seconds", row=2 + len(strips), col=1)
     fig.update_yaxes(title_text="sound", row=1, col=1)
     fig.update_yaxes(title_text="mel band", row=2, col=1)
     fig.update_layout(showlegend=False)
+    pairs = zip(names, strips.values(), strict=True)
+    counted = ", ".join(f"{len(strip)} frames of {name}" for name, strip in pairs)
     return viz.finish(
         fig,
         title=f"“{text}”",
         alt=f"{seconds:.2f} s by {voice}: waveform, spectrogram of {mel.shape[1]} frames of 10 ms, "
-        f"and {', '.join(f'{len(s)} frames of {n}' for n, s in zip(names, strips.values(), strict=True))}.",  # noqa: E501
+        f"and {counted}.",
         caption="Equal colours in a strip are frames that the encoder takes for alike: look where "
         "they change with the sounds, and where they stay.",
         source="clip_view",
         params={"text": text, "voice": voice},
         height=560,
+    )
+
+
+def _own_colours(strip: np.ndarray) -> list[tuple[float, str]]:
+    """A colour scale that gives frame number t the colour of its row."""
+    last = max(len(strip) - 1, 1)
+    return [(min(t / last, 1.0), f"rgb({r},{g},{b})") for t, (r, g, b) in enumerate(strip)] + (
+        [(1.0, "rgb(0,0,0)")] if len(strip) == 1 else []
     )
 
 
@@ -234,10 +244,10 @@ def nearest_tokens(
         )
     )  # fmt: skip
     fig.update_yaxes(autorange="reversed", title_text="rank")
-    every = max(n // 12, 1)
+    every = max(n // 9, 1)
     fig.update_xaxes(
-        title_text="position, at its mean time", tickvals=places[::every],
-        ticktext=[f"{c:.2f} s" for c in centres[::every]],
+        title_text="mean time of the position, seconds", tickvals=places[::every],
+        ticktext=[f"{c:.2f}" for c in centres[::every]],
     )  # fmt: skip
     first = [row[0].strip() for row in tokens]
     return viz.finish(

@@ -8,27 +8,41 @@ from labcore.speech.recipe import Prompt, Recipe
 
 __all__ = ["ADAPTERS", "ALPHABET", "ENCODERS", "FACTORS", "LMS", "NO_LM", "PROMPTS", "Config"]
 
-# Worked examples before the speech, every digit once or twice, so that a task is known before
-# training. Commas stand where no word is, as in the warm-up. The text is cached: its length costs
-# next to nothing.
+# Worked examples before the speech, so that a task is known before training. Commas stand where no
+# word is, as in the warm-up. The text is cached: its length costs next to nothing.
 _EXAMPLES = (
-    (", four,, nine,", "four nine", "quattro nove"),
-    (",, seven,,", "seven", "sette"),
-    (", two,,, zero, six,", "two zero six", "due zero sei"),
-    (",, one, eight,,", "one eight", "uno otto"),
-    (", five,, three,,, eight, one,", "five three eight one", "cinque tre otto uno"),
+    ("four nine", "quattro nove"),
+    ("seven two zero", "sette due zero"),
+    ("six one eight three", "sei uno otto tre"),
+    ("five three", "cinque tre"),
+    ("nine nine four", "nove nove quattro"),
+    ("zero eight seven one", "zero otto sette uno"),
+    ("two six", "due sei"),
+    ("one five five", "uno cinque cinque"),
+    ("three four zero nine", "tre quattro zero nove"),
+    ("eight seven", "otto sette"),
+    ("four one two", "quattro uno due"),
+    ("six zero five seven", "sei zero cinque sette"),
 )
 
 
-def _examples(source: str, target: str, column: int) -> str:
-    return "".join(f"{source}:{row[0]}\n{target}: {row[column]}\n" for row in _EXAMPLES)
+def _spaced(text: str, shift: int) -> str:
+    """The words with one to four commas around them, as an adapter's positions might read."""
+    words = [f" {w}{',' * (1 + (shift + 3 * i) % 4)}" for i, w in enumerate(text.split())]
+    return "," * (1 + shift % 3) + "".join(words)
+
+
+def _prefix(source: str, target: str, column: int) -> str:
+    shown = [
+        f"{source}:{_spaced(row[0], i)}\n{target}: {row[column]}\n\n"
+        for i, row in enumerate(_EXAMPLES)
+    ]
+    return "".join(shown) + f"{source}:"
 
 
 PROMPTS = {
-    "asr": Prompt(f"Write down what is said.\n{_examples('Audio', 'Text', 1)}Audio:", "\nText:"),
-    "st": Prompt(
-        f"Translate to Italian.\n{_examples('English', 'Italian', 2)}English:", "\nItalian:"
-    ),
+    "asr": Prompt(_prefix("Speech", "Text", 0), "\nText:"),
+    "st": Prompt(_prefix("English", "Italian", 1), "\nItalian:"),
 }
 
 
@@ -112,8 +126,8 @@ class Config:
     def full(cls, seed: int = 0) -> "Config":
         """The size of the committed results: about half an hour on one free core."""
         return cls(
-            seed=seed, repeats=2, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=48,
-            batch=4, lr=1e-3, warm_steps=100, train_clips=440, test_clips=32, variants=VARIANTS,
+            seed=seed, repeats=2, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=40,
+            batch=4, lr=1e-3, warm_steps=80, train_clips=440, test_clips=24, variants=VARIANTS,
             resume=True,
         )  # fmt: skip
 
