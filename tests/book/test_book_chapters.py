@@ -128,21 +128,33 @@ def test_a_network_without_the_graph_knows_two_members_only() -> None:
     raw, labels = karate()
     a, clubs = torch.tensor(raw, dtype=torch.float32), torch.tensor(labels)
     for graph, least, most in ((a, 0.9, 1.0), (0 * a, 0.3, 0.75)):
-        _, p = b12.train_gcn(graph, clubs, seed=0)
-        assert least <= float((p.argmax(-1) == clubs).double().mean()) <= most
+        logits = b12.train_gcn(graph, clubs, seeds=(0, 1))
+        assert least <= float((logits.argmax(-1) == clubs).double().mean()) <= most
 
 
-def test_diffusion_from_the_leaders_is_the_librarys() -> None:
-    from labcore.blocks.graph import diffuse, dirichlet, laplacian
+def test_networks_side_by_side_are_those_trained_alone() -> None:
+    from labcore.book.data import karate
+
+    raw, labels = karate()
+    a, clubs = torch.tensor(raw, dtype=torch.float32), torch.tensor(labels)
+    together = b12.train_gcn(a, clubs, depth=3, steps=20, seeds=(4, 9))
+    for own, seed in zip(together, (4, 9), strict=True):
+        alone = b12.train_gcn(a, clubs, depth=3, steps=20, seeds=(seed,))[0]
+        torch.testing.assert_close(own, alone, rtol=1e-3, atol=1e-4)
+
+
+def test_diffusion_from_the_leaders_by_hand() -> None:
     from labcore.book.data import karate
 
     a = karate()[0].astype(np.float64)
     states, energies = b12.spread_opinions(a, share=0.5, steps=7)
-    lap = laplacian(torch.from_numpy(a))
-    step = 0.5 * 2 / float(torch.linalg.eigvalsh(lap)[-1])
-    wanted = diffuse(lap, torch.from_numpy(states[0]), step=step, n=7)
-    np.testing.assert_allclose(states, wanted, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(energies, dirichlet(lap, wanted.T), rtol=1e-9)
+    lap = np.diag(a.sum(1)) - a
+    x = np.zeros(34)
+    x[[0, 33]] = -1, 1
+    for state, energy in zip(states, energies, strict=True):
+        np.testing.assert_allclose(state, x, rtol=1e-9, atol=1e-12)
+        assert energy == pytest.approx(x @ lap @ x)
+        x = x - lap @ x / np.linalg.eigvalsh(lap)[-1]
 
 
 def test_selective_copying_asks_for_what_it_showed() -> None:
