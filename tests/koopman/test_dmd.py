@@ -56,17 +56,28 @@ def test_amplitudes_equal_pydmd(amplitudes: Literal["first", "all"]) -> None:
 def test_linear_data_are_recovered(method: str) -> None:
     X, eigs = linear()
     found = dmd(X, 4, method)
-    tight = 1e-8 if method in ("auto", "gram") else 1e-11
     distance = np.abs(found.eigs[:, None] - eigs[None]).min(axis=0)
-    assert distance.max() < tight
-    np.testing.assert_allclose(found.reconstruct(25), X, atol=100 * tight)
+    assert distance.max() < 1e-12
+    np.testing.assert_allclose(found.reconstruct(25), X, atol=1e-12)
     assert (np.diff(np.abs(found.eigs)) <= 1e-9).all()
+    np.testing.assert_allclose(found.eigs[::2], found.eigs[1::2].conj(), atol=1e-14)
 
 
 def test_frequency_and_growth_of_a_known_oscillation() -> None:
     found = dmd(linear()[0], 4)
     np.testing.assert_allclose(found.frequencies(dt=0.5)[0], 0.4 / (2 * np.pi * 0.5), atol=1e-8)
     np.testing.assert_allclose(found.growth(dt=0.5)[0], np.log(0.99) / 0.5, atol=1e-8)
+
+
+@pytest.mark.parametrize("small", [1e-1, 1e-2, 1e-4])
+def test_all_methods_agree_down_to_the_guard_of_the_gram_matrix(small: float) -> None:
+    rng = np.random.default_rng(3)
+    u = np.linalg.qr(rng.normal(size=(200, 2)))[0]
+    X = u @ (np.array([[1.0], [10 * small]]) * np.array([[0.9], [-0.7]]) ** np.arange(15))
+    found = {method: dmd(X, 2, method) for method in ("gram", "qr", "svd", "auto")}
+    for method, one in found.items():
+        np.testing.assert_allclose(one.eigs, [0.9, -0.7], atol=1e-7, err_msg=method)
+    assert found["auto"].method_used == "gram"
 
 
 def test_auto_leaves_the_gram_matrix_when_it_would_lose_digits() -> None:

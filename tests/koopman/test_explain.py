@@ -116,8 +116,35 @@ def test_left_coordinates_evolve_by_the_eigenvalue_and_right_ones_do_not() -> No
     left, right = fit.coordinate(states[0], 0, "left"), fit.coordinate(states[0], 0, "right")
     assert np.allclose(left[1:], fit.eigs[0] * left[:-1], atol=1e-6)
     assert not np.allclose(right[1:], fit.eigs[0] * right[:-1], atol=1e-2)
-    with pytest.raises(ValueError, match="identity"):
-        fit_operator(states, 1, embedding="identity")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"k": 5}, r"k=5 in 1\.\.4"),
+        ({"k": 0}, "k=0"),
+        ({"steps": 2}, "3 steps"),
+        ({"nan": True}, r"nan at \(sequence, step, feature\) \(1, 2, 3\)"),
+        ({"alpha": 0.0, "flat": True}, "positive alpha"),
+        ({"alpha": -1.0}, "positive alpha"),
+        ({"embedding": "identity", "k": 2}, "keeps all 4"),
+    ],
+)
+def test_states_that_no_operator_fits_are_refused(change: dict, said: str) -> None:
+    states = np.random.default_rng(0).normal(size=(3, change.pop("steps", 6), 4))
+    if change.pop("nan", False):
+        states[1, 2, 3] = np.nan
+    if change.pop("flat", False):
+        states[..., 1:] = 0
+    with pytest.raises(ValueError, match=said):
+        fit_operator(states, **{"k": 4, **change})
+
+
+def test_no_such_mode() -> None:
+    states = np.random.default_rng(0).normal(size=(3, 6, 4))
+    fit = fit_operator(states, 3)
+    with pytest.raises(ValueError, match=r"mode=3 must be 0\.\.2"):
+        fit.coordinate(states, 3)
 
 
 def test_constant_states_shrink_and_ridge_nears_dmd() -> None:

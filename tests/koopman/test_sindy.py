@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labcore.koopman.sindy import edge_sindy, graph_library, stlsq
+from labcore.koopman.sindy import edge_sindy, graph_library, polynomial_library, stlsq
 
 EDGES = np.array([[0, 1], [1, 2], [0, 3], [2, 3]])
 
@@ -93,3 +93,18 @@ def test_a_threshold_above_all_gives_zero_and_a_warning() -> None:
 def test_bad_input_is_refused(edges: np.ndarray, change: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         edge_sindy(states(), edges, **change)
+
+
+def test_bad_states_and_samples_are_refused() -> None:
+    broken = states()
+    broken[1, 2, 0] = np.inf
+    with pytest.raises(ValueError, match=r"inf at \(node, step, axis\) \(1, 2, 0\)"):
+        edge_sindy(broken, EDGES)
+    with pytest.raises(ValueError, match="at least 3"):
+        edge_sindy(states()[:, :2], EDGES)
+    with pytest.raises(ValueError, match="must not be negative"):
+        stlsq(np.ones((9, 2)), np.ones((9, 1)), -0.1)
+    with pytest.raises(ValueError, match="3 names for 2"):
+        polynomial_library(np.ones((4, 2)), 2, ("x", "y", "z"))
+    with pytest.raises(ValueError, match=r"nan at \(sample, variable\) \(0, 1\)"):
+        polynomial_library(np.array([[1.0, np.nan]]), 2)

@@ -1,10 +1,22 @@
 """Simulator and truth: graph distances, a reference simulator, and that truth explains itself."""
 
+from pathlib import Path
+
 import networkx as nx
 import numpy as np
 import pytest
 
-from labcore.koopman.contacts import bin_contacts, make_contacts, merge_repeats, sample_piece
+from labcore import assets
+from labcore.koopman.contacts import (
+    bin_contacts,
+    load_contacts,
+    make_contacts,
+    merge_repeats,
+    read_contacts,
+    sample_piece,
+    statistics,
+)
+from labcore.koopman.data import dissemination_dataset
 from labcore.koopman.simulate import scramble, simulate_si, simulate_sir, trace_si
 from labcore.koopman.truth import edge_list, explained_share, transmission_truth
 
@@ -108,3 +120,64 @@ def test_contacts_are_sorted_merged_and_cut_into_equal_bins() -> None:
 def test_bad_contacts_are_refused(time: list, pairs: list, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make_contacts(np.array(time), np.array(pairs), ("a", "b"), np.arange(2))
+
+
+def test_contacts_of_a_file_are_read_in_any_order(tmp_path: Path) -> None:
+    file = tmp_path / "contacts.csv"
+    file.write_text("40\t7\t5\tB\tA\n20\t5\t9\tA\tB\n")
+    found = read_contacts(file)
+    assert found.time.tolist() == [20, 40]
+    assert found.node_ids.tolist() == [5, 7, 9]
+    assert found.labels == ("A", "B", "B")
+    assert found.pairs.tolist() == [[0, 2], [0, 1]]
+    file.write_text("20\t5\t9\n")
+    with pytest.raises(ValueError, match="five tab-separated columns"):
+        read_contacts(file)
+    with pytest.raises(FileNotFoundError):
+        read_contacts(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"nodes": 31}, r"must be 2\.\.30"),
+        ({"steps": 2}, "at least 3"),
+        ({"count": 5, "steps": 6}, "do not fill 6 bins"),
+        ({"count": 5000}, "lower nodes or count"),
+    ],
+)
+def test_pieces_that_cannot_be_are_refused(change: dict, said: str) -> None:
+    rng = np.random.default_rng(0)
+    pairs = np.array([rng.choice(30, 2, replace=False) for _ in range(500)])
+    contacts = make_contacts(np.arange(500), pairs, ("a",) * 30, np.arange(30))
+    with pytest.raises(ValueError, match=said):
+        sample_piece(contacts, rng, **{"nodes": 10, "steps": 5, "count": 30, **change})
+
+
+@pytest.mark.parametrize(
+    ("name", "people", "rows", "pairs", "times"),
+    [
+        ("highschool2012", 180, 45_047, 2_220, 11_273),
+        ("primaryschool", 242, 125_773, 8_317, 3_100),
+        ("hospital", 75, 32_424, 1_139, 9_453),
+    ],
+)
+def test_the_real_networks_are_those_of_the_data_papers(
+    name: str, people: int, rows: int, pairs: int, times: int
+) -> None:
+    if assets.status("contacts") != "ready":
+        pytest.skip("the contact networks are not here: lab fetch contacts")
+    found = statistics(load_contacts(name))
+    assert found == {"people": people, "rows": rows, "pairs": pairs, "times": times}
+    with pytest.raises(ValueError, match="choose one of"):
+        load_contacts("airport")
+
+
+def test_scrambled_infections_on_real_contacts_have_no_cause() -> None:
+    if assets.status("contacts") != "ready":
+        pytest.skip("the contact networks are not here: lab fetch contacts")
+    data = dissemination_dataset("highschool2012", 60, seed=0)
+    for label, low, high in ((1, 1.0, 1.0), (0, 0.0, 0.1)):
+        rows = np.flatnonzero(data.y == label)
+        share = np.nanmean([explained_share(data.A[i], data.infected_at[i]) for i in rows])
+        assert low <= share <= high
