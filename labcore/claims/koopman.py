@@ -52,7 +52,8 @@ def _times(result: Result) -> Finding:
     low = ", ".join(f"{n} {s:.0%}" for n, s in share.items())
     return Finding(
         measured=f"AUC of single steps: {_scores(result, 'time_auc', ('dmd',))}. F1 of windows: "
-        f"{_scores(result, window, ('dmd',))}. Rank test below .05 in {low} of the graphs",
+        f"{_scores(result, window, ('dmd',))}. Rank test below .05 in {low} of the graphs, "
+        f"rank-biserial effect {_scores(result, 'time_effect', ('dmd',))}",
         baselines=f"F1: {_scores(result, window, ('always', 'random', 'count_change'))}. "
         f"AUC: {_scores(result, 'time_auc', ('count_change', 'contact_count'))}",
         sample=_sample(result, "time_auc", "dmd"),
@@ -83,7 +84,8 @@ def _edges(result: Result) -> Finding:
         measured=f"both ends true: {_scores(result, 'edge_auc', names)}. True transmissions among "
         f"them: {_scores(result, 'hard_edge_auc', names[:2])}",
         baselines=f"both ends true: {_scores(result, 'edge_auc', ('contact_count', 'degree'))}. "
-        f"True transmissions: {_scores(result, 'hard_edge_auc', ('contact_count', 'random'))}",
+        f"True transmissions: "
+        f"{_scores(result, 'hard_edge_auc', ('contact_count', 'edge_gradient', 'random'))}",
         sample=_sample(result, "edge_auc", "sindy2"),
         passed=(
             _above(result, "edge_auc", "sindy2_signed", 0.5),

@@ -23,8 +23,9 @@ from labcore.koopman.sindy import edge_sindy
 from labcore.koopman.truth import edge_list, transmission_truth
 from labcore.runs import Result
 
-EXPLAINERS = ("dmd", "pca", "saliency", "integrated_gradients", "edge_gradient", "count_change",
-              "contact_count", "always", "random")  # fmt: skip
+EXPLAINERS = ("dmd", "pca", "sindy2", "sindy3", "saliency", "integrated_gradients",
+              "edge_gradient", "count_change", "contact_count", "degree", "input_flag", "always",
+              "random")  # fmt: skip
 KEPT = ("saliency", "integrated_gradients", "edge_gradient")
 BESIDE = ("always", "random", "input_flag", "count_change", "degree", "contact_count")
 
@@ -151,6 +152,8 @@ def explanation(
             graph.states, graph.A, fit, k=setting.k, mode=mode, side=setting.side,
             part=setting.part, kind=setting.kind,
         )  # fmt: skip
+    if name in ("sindy2", "sindy3"):
+        return explain.explain_sindy(graph.states, graph.A, k=setting.k, degree=int(name[-1]))
     if name == "random":
         return explain.random(graph.A, graph.x, np.random.default_rng(number))
     if name not in explain.BASELINES:
