@@ -138,6 +138,14 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def _estimate(args: argparse.Namespace) -> int:
+    from labcore import estimate
+
+    rows = estimate.merging(args.machines, args.cores)
+    print_rows(rows + estimate.experiment(args.work, args.machines, args.cores), as_json=args.json)
+    return 0
+
+
 def _setup_peers(names: Sequence[str]) -> int:
     """Install the named peers, ``light`` ones, or all; one that fails does not stop the others."""
     peers = importlib.import_module("bench.peers")
@@ -325,6 +333,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="install the peers, each in an environment of its own (default all; 'light': CI's)",
     )
 
+    estimate = _add(commands, "estimate", "hours of large jobs on N machines", _estimate)
+    estimate.add_argument("--machines", type=int, nargs="+", default=[1, 4, 16])
+    estimate.add_argument("--cores", type=int, default=16, help="of each machine (default 16)")
+    estimate.add_argument("--work", default="speech", help="whose full experiment")
+
     fetch = _add(commands, "fetch", "fetch named models and data sets", _fetch)
     fetch.add_argument("names", nargs="*", metavar="NAME")
     fetch.add_argument("--all", action="store_true")
@@ -338,7 +351,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     assets = _add(commands, "assets", "the models and data sets, and where they are", _assets)
     doctor = _add(commands, "doctor", "look at Python, packages, memory, cache", _doctor)
-    for with_json in (run, claims, bench, assets, doctor, merge):
+    for with_json in (run, claims, bench, assets, doctor, merge, estimate):
         with_json.add_argument("--json", action="store_true")
 
     from labcore.course import command as course

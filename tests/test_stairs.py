@@ -10,7 +10,16 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "labcore"
 LEVELS = {
     "ground": {"assets", "blocks", "viz", "runs", "parts", "grid", "runtime", "uploads"},
-    "first floor": {"course", "claims", "cli", "works", "bootstrap", "serving", "ledger"},
+    "first floor": {
+        "course",
+        "claims",
+        "cli",
+        "works",
+        "bootstrap",
+        "serving",
+        "ledger",
+        "estimate",
+    },
 }
 TOPICS = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"} - set.union(
     *LEVELS.values()

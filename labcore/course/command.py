@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = actions.add_parser("export", help="write the reading copy")
     export.add_argument("--out", default=str(ROOT / "site"), help="its folder (default site)")
     export.add_argument("--self-contained", action="store_true", help="all in each page")
+    export.add_argument("--pictures", action="store_true", help="each plot as a PNG too")
     for action in (build, execute, export):
         action.add_argument("names", nargs="*", metavar="ID", help="as P06 (default: all)")
     grade = actions.add_parser("grade", help="grade a folder of submissions, a folder a student")
@@ -60,7 +61,11 @@ def _make(args: argparse.Namespace) -> Sequence[str]:
     if args.action == "execute":
         return commands.execute_all(NOTEBOOKS, names=args.names, fast=args.fast)
     return commands.export_all(
-        NOTEBOOKS, Path(args.out), names=args.names, self_contained=args.self_contained
+        NOTEBOOKS,
+        Path(args.out),
+        names=args.names,
+        self_contained=args.self_contained,
+        pictures=args.pictures,
     )
 
 

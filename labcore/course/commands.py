@@ -131,6 +131,7 @@ def export_all(
     timeout: float = 300,
     repository: str = "",
     self_contained: bool = False,
+    pictures: bool = False,
     report: Report = print,
 ) -> list[str]:
     """Write the reading copy of the solution notebooks into ``out``; see :func:`.export`."""
@@ -147,6 +148,7 @@ def export_all(
             timeout=timeout,
             repository=repository,
             self_contained=self_contained,
+            pictures=pictures,
             on_page=lambda p: report(str(p)),
         )
     except (executing.NotebookError, pages.PageError) as error:

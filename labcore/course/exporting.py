@@ -6,6 +6,7 @@ itself.
 
 import html
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ PARTS = {
     "The book, part III: down the rabbit-hole": ("B10", "B11", "B12", "B13"),
     "The book: appendices": ("BA", "BB"),
 }
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PAPERS, OTHERS = "The papers", "More"
 
 
@@ -53,6 +55,7 @@ def export(
     timeout: float = 300,
     repository: str = "",
     self_contained: bool = False,
+    pictures: bool = False,
     on_page: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Execute solution notebooks and write them as a site.
@@ -63,6 +66,8 @@ def export(
         timeout: Seconds per cell.
         repository: Public address, such as ``https://github.com/owner/name``, for links to the
             source and to Colab; without it there are none.
+        pictures: Draw each plot as a PNG too, shown where scripts do not run. Needs Chromium, and
+            a second or two a plot.
         self_contained: Put style and scripts into every page (5 MB each), to send one page alone.
         on_page: Called with each page when it is written.
 
@@ -75,16 +80,21 @@ def export(
             output asks for the network.
     """
     entries = [_entry(path) for path in paths]
+    stills: dict[Path, Any] = {}
     _write_assets(out / "assets")
     written = []
     for entry in entries:
         run = executing.execute(entry.path, timeout=timeout, static=True)
         target = out / entry.address
-        text = _page(entry, entries, run, repository)
+        if pictures:
+            stills |= _stills(entry, run, out)
+        text = _page(entry, entries, run, repository, pictures)
         write_text(target, pages.inlined(text, out / "assets") if self_contained else text)
         written.append(target)
         if on_page:
             on_page(target)
+    if stills:
+        draw(stills)
     write_text(out / "index.html", _index(entries))
     return [*written, out / "index.html"]
 
@@ -94,11 +104,51 @@ def _entry(path: Path) -> _Entry:
     return _Entry(path, f"{about.get('group', path.parent.name)}/{path.stem}.html", about)
 
 
-def _page(entry: _Entry, entries: list[_Entry], run: executing.Run, repository: str) -> str:
+def _stills(entry: _Entry, run: executing.Run, out: Path) -> dict[Path, Any]:
+    """Where the picture of each plot of a page goes, and the plot."""
+    plots = [o["data"][executing.PLOT] for c in run.outputs.values() for o in c
+             if executing.is_plot(o)]  # fmt: skip
+    stem = Path(entry.address).stem
+    return {out / "pictures" / f"{stem}-{n}.png": plot for n, plot in enumerate(plots, start=1)}
+
+
+def draw(stills: Mapping[Path, Any], *, width: int = 900) -> None:
+    """Draw plots as PNG files, all in one browser; Chromium is found on the path.
+
+    Raises:
+        RuntimeError: no browser is installed.
+    """
+    import plotly.graph_objects as go
+    import plotly.io
+
+    from labcore import viz
+
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise RuntimeError("pictures need Chromium: apt-get install chromium")
+    os.environ.setdefault("BROWSER_PATH", browser)
+    viz.theme()
+    figures = []
+    for plot in stills.values():
+        fig = go.Figure({key: plot[key] for key in ("data", "layout") if key in plot})
+        figures.append(fig.update_layout(width=width, updatemenus=[], sliders=[]))
+    for path in stills:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    plotly.io.write_images(figures, [str(path) for path in stills], scale=1.5)
+
+
+def _page(
+    entry: _Entry,
+    entries: list[_Entry],
+    run: executing.Run,
+    repository: str,
+    pictures: bool = False,
+) -> str:
     here = Path(entry.address).parent
     addresses = {e.id: os.path.relpath(e.address, here).replace(os.sep, "/") for e in entries}
     notebook = nbformat.read(entry.path, as_version=4)
-    body = pages.render(notebook, run.outputs, addresses) + _footer(entry, repository)
+    stills = f"../pictures/{Path(entry.address).stem}-{{}}.png" if pictures else ""
+    body = pages.render(notebook, run.outputs, addresses, stills) + _footer(entry, repository)
     return page(entry.title, body, home="../", scripts=("plotly.min.js", "page.js"))
 
 

@@ -71,13 +71,20 @@ def broken_links(folder: Path) -> list[str]:
     return problems
 
 
-def render(notebook: Any, outputs: Mapping[str, list[Any]], addresses: Mapping[str, str]) -> str:
+def render(
+    notebook: Any,
+    outputs: Mapping[str, list[Any]],
+    addresses: Mapping[str, str],
+    pictures: str = "",
+) -> str:
     """The cells of a notebook as HTML.
 
     Args:
         notebook: The notebook as nbformat gives it.
         outputs: What each code cell left, by cell id, as in :class:`executing.Run`.
         addresses: Where other notebooks are, by id; a mentioned id becomes a link.
+        pictures: Where the still picture of each plot is, as ``"../pictures/P06-{}.png"``; shown
+            where scripts do not run.
 
     Raises:
         PageError: There is no plot, a plot has no alt text, or an output asks for the network.
@@ -97,7 +104,8 @@ def render(notebook: Any, outputs: Mapping[str, list[Any]], addresses: Mapping[s
             if markdown := output.get("data", {}).get("text/markdown"):
                 parts.append(write(markdown))
             else:
-                parts.append(_output(output, f"plot-{plots}", cell.id))
+                still = pictures.format(plots) if pictures else ""
+                parts.append(_output(output, f"plot-{plots}", cell.id, still))
     if not plots:
         raise PageError("the page has no plot")
     text = "\n".join(parts)
@@ -116,14 +124,15 @@ def _joined(outputs: Iterable[Any]) -> Iterator[Any]:
             yield {**pieces[0], "text": "".join(piece["text"] for piece in pieces)}
 
 
-def _output(output: Mapping[str, Any], name: str, cell_id: str) -> str:
+def _output(output: Mapping[str, Any], name: str, cell_id: str, still: str) -> str:
     if output["output_type"] == "stream":
         if output["name"] != "stdout":
             return ""
         return f'<pre class="printed">{html.escape(ANSI.sub("", output["text"]))}</pre>'
     data = output.get("data", {})
     if is_plot(output):
-        return _figure(data[PLOT], output.get("metadata", {}).get("alt"), name, cell_id)
+        alt = output.get("metadata", {}).get("alt")
+        return _figure(data[PLOT], alt, name, cell_id, still)
     if ALT_MARK in data.get("text/html", ""):
         return ""  # the figure before it already says this
     if "text/html" in data:
@@ -136,7 +145,7 @@ def _output(output: Mapping[str, Any], name: str, cell_id: str) -> str:
     return ""
 
 
-def _figure(figure: Mapping[str, Any], alt: str | None, name: str, cell_id: str) -> str:
+def _figure(figure: Mapping[str, Any], alt: str | None, name: str, cell_id: str, still: str) -> str:
     meta = figure.get("layout", {}).get("meta") or {}
     alt = alt or meta.get("alt")
     if not alt:
@@ -145,8 +154,9 @@ def _figure(figure: Mapping[str, Any], alt: str | None, name: str, cell_id: str)
     seen = f"<strong>{html.escape(caption)}</strong> " if caption and caption != alt else ""
     kept = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
     text = json.dumps(kept, separators=(",", ":")).replace("</", "<\\/")
+    picture = f'<noscript><img src="{still}" alt=""></noscript>' if still else ""
     return (
-        f'<figure aria-labelledby="{name}-alt"><div class="plot" id="{name}"></div>'
+        f'<figure aria-labelledby="{name}-alt"><div class="plot" id="{name}"></div>{picture}'
         f'<figcaption>{seen}<span id="{name}-alt" aria-live="polite">{html.escape(alt)}</span>'
         f'</figcaption><script type="application/json" id="{name}-data">{text}</script></figure>'
     )

@@ -160,3 +160,34 @@ def test_equations_are_mathml() -> None:
 def test_equations_that_would_come_out_wrong(latex: str) -> None:
     with pytest.raises(PageError, match="equation cannot be converted"):
         pages.mathml(latex, block=False)
+
+
+def test_a_page_alone_has_all_it_needs(tmp_path: Path) -> None:
+    exporting._write_assets(tmp_path)
+    text = pages.page("t", "b", home="../", scripts=("plotly.min.js", "page.js"))
+    whole = pages.inlined(text, tmp_path)
+    assert "../assets/" not in whole
+    assert whole.count("<script>") == 2
+    assert (tmp_path / "page.js").read_text()[:40] in whole
+    assert len(whole) > 3_000_000
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<a href="b.html">b</a><a href="#x">x</a><p id="y"></p>')
+    (tmp_path / "b.html").write_text('<a href="a.html#y">a</a><a href="https://x.org/">out</a>')
+    problems = pages.broken_links(tmp_path)
+    assert len(problems) == 1
+    assert "#x, which is not on the page" in problems[0]
+    (tmp_path / "b.html").unlink()
+    assert any("leads to b.html" in problem for problem in pages.broken_links(tmp_path))
+
+
+def test_a_still_picture_stands_where_scripts_do_not_run(tmp_path: Path) -> None:
+    outputs = {"c0": [plot(metadata={"alt": "a"})]}
+    text = pages.render(notebook(CODE), outputs, {}, "../pictures/P-{}.png")
+    assert '<noscript><img src="../pictures/P-1.png"' in text
+    if not any(map(exporting.shutil.which, exporting.BROWSERS)):
+        pytest.skip("no browser to draw with")
+    path = tmp_path / "pictures" / "P-1.png"
+    exporting.draw({path: {"data": [{"type": "scatter", "y": [1, 2]}], "layout": {}}})
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -181,7 +181,7 @@ LOSS_CHANGES = {
     "fewer trained layers": False,
     "smaller budgets": True,
     "no graph below the lowest trained layer": False,
-    "dropped tokens skip query and MLP": False,
+    "dropped tokens skip their MLP": False,
 }
 
 register(
