@@ -238,7 +238,8 @@ def test_the_table_has_a_row_for_each_asset(demo: Demo, tmp_path: Path) -> None:
     rows = assets.table()
     assert [row["name"] for row in rows] == list(assets.registry())
     for row in rows:
-        assert row["state"] == "missing"
+        # a package that some test environment has installed is read in place
+        assert row["state"] == "missing" or "site-packages" in row["path"]
         assert row["size"] > 0
         assert all(row[key] for key in ("licence", "data_licence", "source", "path", "about"))
     assert assets.table(demo())[0]["size"] == sum(map(len, CONTENT.values()))
