@@ -27,21 +27,11 @@ from labcore.koopman.data import NAMES as NETWORKS
 from labcore.koopman.data import SYNTHETIC
 from labcore.koopman.dmd import dmd
 from labcore.koopman.experiment import load_result
-from labcore.koopman.explorer import (
-    EXPLAINERS,
-    Lottery,
-    Setting,
-    Spectrum,
-    View,
-    lottery,
-    score_rows,
-    shown,
-    spectrum,
-    view,
-)
+from labcore.koopman.explorer import EXPLAINERS, Setting, View, score_rows, shown, view
 from labcore.koopman.names import TARGETS
 from labcore.koopman.series import OwnModes, own_modes, read_series
 from labcore.koopman.settings import ALPHA
+from labcore.koopman.spectrum import Lottery, Spectrum, lottery, spectrum
 from labcore.runs import Result
 from labcore.uploads import UploadError
 

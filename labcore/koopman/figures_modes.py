@@ -5,9 +5,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from labcore import viz
-from labcore.koopman.explorer import Lottery, Spectrum
 from labcore.koopman.labels import place
 from labcore.koopman.series import OwnModes
+from labcore.koopman.spectrum import Lottery, Spectrum
 
 _WEIGHTS = {"signed_sum": ("signed sum, as published", 3, 1), "frobenius": ("Frobenius norm", 0, 0)}
 
@@ -16,7 +16,7 @@ def eigenvalue_plane(spectrum: Spectrum, *, network: str, alpha: float, k: int) 
     """Eigenvalues in the complex plane; area of a point is the energy of its mode.
 
     Args:
-        spectrum: From :func:`labcore.koopman.explorer.spectrum`.
+        spectrum: From :func:`labcore.koopman.spectrum.spectrum`.
         network: For the title.
         alpha: Ridge penalty it was fitted with.
         k: Axes of the embedding.
@@ -92,7 +92,7 @@ def flip_lottery(lottery: Lottery, *, degree: int) -> go.Figure:
     """Ranks of the ten leading edges, and the AUC, at each flip of signs that mean nothing.
 
     Args:
-        lottery: From :func:`labcore.koopman.explorer.lottery`.
+        lottery: From :func:`labcore.koopman.spectrum.lottery`.
         degree: Degree of the library, for the title.
     """
     fig = make_subplots(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from labcore.koopman import evaluate
-from labcore.koopman.data import SYNTHETIC, Dataset, dissemination_dataset, make_sample
+from labcore.koopman.data import SYNTHETIC, Dataset, dissemination_dataset
 from labcore.koopman.deletion import deletion_curve
 from labcore.koopman.evaluate import Graph
 from labcore.koopman.explain import embed_nodes
@@ -175,8 +175,6 @@ def _kept(
         place = f"{network}/graph/{index}"
         arrays[f"{place}/states"] = graph.states.astype(np.float16)
         arrays[f"{place}/infected_at"] = graph.infected_at.astype(np.int16)
-        sample = make_sample(network, int(index), recipe=config.recipe, seed=config.seed)
-        arrays[f"{place}/source"] = sample.source.astype(np.int16)
         if network == SYNTHETIC:
             arrays[f"{place}/contacts"] = np.argwhere(np.triu(graph.A)).astype(np.int16)
             arrays[f"{place}/counts"] = graph.A[tuple(np.argwhere(np.triu(graph.A)).T)]

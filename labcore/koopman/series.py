@@ -96,7 +96,7 @@ def own_modes(series: Float[np.ndarray, "t ..."], rank: int) -> OwnModes:
     Raises:
         ValueError: a rank below 1, fewer than 3 steps, or NaN.
     """
-    from labcore.koopman.explorer import lives
+    from labcore.koopman.spectrum import lives
 
     if rank < 1:
         raise ValueError(f"rank={rank} must be at least 1")

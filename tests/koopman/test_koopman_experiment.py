@@ -8,6 +8,7 @@ import pytest
 
 from labcore import viz
 from labcore.koopman import explorer, figures
+from labcore.koopman import spectrum as modes
 from labcore.koopman.experiment import load_result, run, summary, trained
 from labcore.koopman.names import NAMES, TARGETS, difference, mean_of, networks, values
 from labcore.runs import Cancelled, Result
@@ -61,15 +62,15 @@ def test_figures_of_the_whole_result(result: Result) -> None:
     assert viz.describe(figures.deletion_curves(result.tables["deletion"], network="synthetic"))
     with pytest.raises(ValueError, match="no deletion test"):
         figures.deletion_curves(result.tables["deletion"], network="nowhere")
-    spectrum = explorer.spectrum(result, "synthetic", k=6)
+    spectrum = modes.spectrum(result, "synthetic", k=6)
     assert spectrum.energy.sum() == pytest.approx(1)
-    smaller = explorer.spectrum(result, "synthetic", k=6, alpha=100.0)
+    smaller = modes.spectrum(result, "synthetic", k=6, alpha=100.0)
     assert np.abs(smaller.eigs).max() < np.abs(spectrum.eigs).max()
     figures.eigenvalue_plane(spectrum, network="synthetic", alpha=1.0, k=6)
 
 
 def test_the_lottery_moves_one_weight_only(result: Result) -> None:
-    found = explorer.lottery(result, "synthetic", 0, degree=3, k=6, flips=6)
+    found = modes.lottery(result, "synthetic", 0, degree=3, k=6, flips=6)
     assert np.ptp(found.aucs["frobenius"]) < 1e-9
     assert np.ptp(found.ranks["signed_sum"], axis=0).max() > 0
     assert "Frobenius" in viz.describe(figures.flip_lottery(found, degree=3))

@@ -27,6 +27,7 @@ import torch
 from labcore import assets
 from labcore.koopman import experiment, explorer, figures
 from labcore.koopman.names import mean_of, networks, values
+from labcore.koopman.spectrum import lottery, spectrum
 
 result = experiment.load_result()  # measurements that come with the lab
 made = result.provenance
@@ -177,8 +178,8 @@ print(f"one-step R2 {r2:.3f}; skill against 'nothing changes' {fitted.one_step_s
 # the share of the error of "nothing changes" that $K$ removes.
 
 # %%
-spectrum = explorer.spectrum(result, network)
-lab.show(figures.eigenvalue_plane(spectrum, network=network, alpha=0.01, k=16))
+eigenvalues = spectrum(result, network)
+lab.show(figures.eigenvalue_plane(eigenvalues, network=network, alpha=0.01, k=16))
 
 # %% [markdown]
 # **Left or right?** Let $K$ itself make the next state. The left coordinate of $Kz$ is exactly $\lambda$ times that
@@ -282,7 +283,7 @@ print({name: f"{spent:.3f} s" for name, (_, spent) in seconds.items()})
 # way; nothing changes if it is turned. How far will the AUC of the edges move?
 
 # %%
-lab.show(figures.flip_lottery(explorer.lottery(result, network, 0, degree=3), degree=3))
+lab.show(figures.flip_lottery(lottery(result, network, 0, degree=3), degree=3))
 
 # %% [markdown]
 # **Who infected whom?** Pairs whose both ends took part are easy to find: the states encode who is
