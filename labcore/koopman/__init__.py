@@ -6,13 +6,15 @@ Scardapane, Filippo Maria Bianchi, 2024, arXiv 2410.13469.
 Read :mod:`.contacts` (real contact networks), :mod:`.simulate` (infections on them), :mod:`.truth`
 (what an explanation should find), :mod:`.stgnn` (the network that is explained), :mod:`.dmd` and
 :mod:`.operator` (modes of a linear map), :mod:`.sindy` (edges), :mod:`.explain` (every explanation
-in one shape, beside trivial ones) and :mod:`.metrics`. A name loads when it is first used.
+in one shape, beside trivial ones) and :mod:`.metrics`. :mod:`.article` runs the same on the
+article's own files. A name loads when it is first used.
 """
 
 from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "article": "article_dataset audit",
     "cells": "DiffusionGRUCell GraphGRUCell GraphLSTMCell",
     "contacts": "Contacts load_contacts make_contacts merge_repeats read_contacts sample_piece",
     "data": "Dataset Recipe Sample dissemination_dataset make_sample synthetic_contacts",
