@@ -118,3 +118,12 @@ def test_nan_is_named_with_its_place() -> None:
     X[3, 7] = np.nan
     with pytest.raises(ValueError, match=r"\(3, 7\)"):
         dmd(X, 2)
+
+
+def test_single_precision_stays_single() -> None:
+    X = noisy().astype(np.float32)
+    for method in ("gram", "qr"):
+        found = dmd(X, 4, method)
+        assert found.eigs.dtype == found.modes.dtype == found.amplitudes.dtype == np.complex64
+        assert found.singular_values.dtype == np.float32
+        np.testing.assert_allclose(found.eigs, dmd(noisy(), 4).eigs, atol=1e-4)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from labcore.koopman import sindy
 from labcore.koopman.sindy import edge_sindy, graph_library, polynomial_library, stlsq
 
 EDGES = np.array([[0, 1], [1, 2], [0, 3], [2, 3]])
@@ -43,6 +44,19 @@ def test_only_the_norm_ignores_the_sign_of_an_axis(degree: int) -> None:
     order = np.array([2, 0, 3, 1])
     place = np.argsort(order)
     np.testing.assert_allclose(norm, edge_sindy(Z[order], place[EDGES], degree), rtol=1e-9)
+
+
+def test_the_library_may_be_made_in_pieces_and_in_single_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = {a: edge_sindy(states(), EDGES, 3, aggregate=a) for a in ("frobenius", "signed_sum")}
+    single = edge_sindy(states().astype(np.float32), EDGES, 3)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, whole["frobenius"], rtol=1e-3)
+    monkeypatch.setattr(sindy, "CACHED", 1)  # one edge at a time
+    for aggregate, wanted in whole.items():
+        got = edge_sindy(states(), EDGES, 3, aggregate=aggregate)
+        np.testing.assert_allclose(got, wanted, rtol=1e-10)
 
 
 def lorenz() -> tuple[np.ndarray, np.ndarray]:
