@@ -179,7 +179,7 @@ def races_figure(rows: Sequence[Row], work: str = "") -> "go.Figure":
             "<br>peer: %{customdata[2]}<extra></extra>",
         )
     fig.add_vline(x=1, line_dash="dash", line_color=viz.INK)
-    fig.update_xaxes(title="ratio to the peer, over its goal", type="log")
+    fig.update_xaxes(title="ratio to the peer, over its goal", type="log", dtick=1)
     fig.update_yaxes(title="", autorange="reversed", tickfont_size=12, automargin=True)
     good = sum(row["met"] for row in chosen)
     worst = min(chosen, key=lambda row: row["ratio"] / row["goal"])
@@ -231,11 +231,11 @@ def growth_figure(rows: Sequence[Row], what: str = "seconds") -> "go.Figure":
             y=[row[what] / points[0][what] for row in points],
             mode="lines+markers",
             name=f"{curve['method']}, {curve['axis']}: {curve[key]:.2f} (theory {curve[theory]})",
-            line={"color": viz.PALETTE[number % 7], "dash": viz.DASHES[number // 7 % 6]},
+            line={"color": viz.PALETTE[number % 6], "dash": viz.DASHES[number // 6 % 6]},
             marker={"symbol": viz.SYMBOLS[number % 8], "size": 8},
         )
-    fig.update_xaxes(title="size, relative to the smallest", type="log")
-    fig.update_yaxes(title=f"{what}, relative to the smallest", type="log")
+    fig.update_xaxes(title="size, relative to the smallest", type="log", dtick=1)
+    fig.update_yaxes(title=f"{what}, relative to the smallest", type="log", dtick=1)
     fig.update_layout(legend={"orientation": "h", "y": -0.2})
     steep = max(fitted, key=lambda curve: curve[key])
     return viz.finish(

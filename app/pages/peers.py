@@ -34,7 +34,7 @@ def races() -> None:
         return
     figure(ledger.races_figure(known, "" if work == ALL else work), "races")
     table([_race(row) for row in chosen])
-    downloads(chosen, "races", "Download races")
+    downloads(chosen, "race-table", "Download races")
     st.caption(
         "Both sides ran in one process or in turns, on one thread, and had to agree before they "
         "were timed. Again, here: `./lab bench --setup-peers`, then `./lab bench TOPIC --save`."
@@ -62,7 +62,7 @@ def growth() -> None:
     figure(ledger.growth_figure(run.rows, what), "growth")
     curves = ledger.curves(run.rows)
     table([_curve(row) for row in curves])
-    downloads(run.rows, "growth", "Download measurements")
+    downloads(run.rows, "growth-points", "Download measurements")
     st.caption(f"{run.machine}, one thread, {run.created[:10]}. Again: `./lab bench growth --save`")
 
 

@@ -131,7 +131,8 @@ def draw(stills: Mapping[Path, Any], *, width: int = 900) -> None:
     figures = []
     for plot in stills.values():
         fig = go.Figure({key: plot[key] for key in ("data", "layout") if key in plot})
-        figures.append(fig.update_layout(width=width, updatemenus=[], sliders=[]))
+        fig.layout.sliders = fig.layout.updatemenus = ()  # a still picture has no controls
+        figures.append(fig.update_layout(width=width))
     for path in stills:
         path.parent.mkdir(parents=True, exist_ok=True)
     plotly.io.write_images(figures, [str(path) for path in stills], scale=1.5)
