@@ -30,6 +30,7 @@ control = Controls(PARAMETERS)
     code=(attention, multi_head, sinusoidal, rope),
     presets=(
         Preset("The bottom", "Attention is spread.", {"layer": 0, "head": 0}),
+        Preset("The token before", "A bright diagonal, one step down.", {"layer": 16, "head": 0}),
         Preset("The sink", "Nearly everything rests on token 0.", {"layer": 23, "head": 0}),
     ),
     then=("B11", "P05", "P06", "P09"),

@@ -52,7 +52,7 @@ def playground_figure(
     regions = answers[place].reshape(side, side)
     axis = np.linspace(-REACH, REACH, side)
     classes = int(y.max()) + 1
-    scale = [(i / classes + d / classes, LIGHT[i]) for i in range(classes) for d in (0, 1)]
+    scale = [((i + d) / classes, LIGHT[i]) for i in range(classes) for d in (0, 1)]
     fig = go.Figure(
         go.Heatmap(x=axis, y=axis, z=regions, zmin=-0.5, zmax=classes - 0.5, colorscale=scale,
                    showscale=False, hovertemplate="class %{z}<extra></extra>", name="regions")

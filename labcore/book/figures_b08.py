@@ -61,7 +61,7 @@ def next_character_figure(
     fig.update_xaxes(title_text="next character, most likely first", type="category")
     fig.update_yaxes(title_text="probability", range=[0, 1.02])
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.22}, margin={"b": 88})
-    bits = float(-(tempered * np.log2(np.maximum(tempered, 1e-300))).sum())
+    bits = abs(float((tempered * np.log2(np.maximum(tempered, 1e-300))).sum()))
     first = int(order[0])
     return viz.finish(
         fig,

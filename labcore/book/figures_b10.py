@@ -49,7 +49,7 @@ def attention_figure(
     fig.update_yaxes(title_text="token that reads", autorange="reversed", showgrid=False, row=1,
                      col=1)  # fmt: skip
     fig.update_annotations(font={"size": 14})
-    fig.update_layout(margin={"t": 88, "b": 136})
+    fig.update_layout(margin={"t": 88, "b": 112})
     return viz.finish(
         fig,
         title=f"Layer {layer}, head {head}: the last token reads the first with "
@@ -63,7 +63,7 @@ def attention_figure(
         "weight on the first token.",
         source="attention_figure",
         params={"layer": layer, "head": head},
-        height=600,
+        height=580,
     )
 
 

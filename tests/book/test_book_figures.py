@@ -65,6 +65,14 @@ def test_a_figure_does_not_compute_for_long(name: str, committed: Result) -> Non
     assert min(seconds) < 0.25
 
 
+def test_regions_have_the_colour_of_their_class(committed: Result) -> None:
+    for name, classes in (("xor", 2), ("digits", 5)):
+        fig = centre_pieces(committed)["B05"][0](name=name)
+        stops = [stop for stop, _ in fig.data[0].colorscale]
+        assert stops == sorted(stops)  # plotly drops a scale that steps back
+        assert (stops[0], stops[-1], len(stops)) == (0, 1, 2 * classes)
+
+
 def test_any_small_graph_can_be_drawn() -> None:
     x, w = Tensor(np.ones((2, 3)), "x"), Tensor(np.ones((3, 3)), "w")
     fig = figures_b06.draw(((x @ w).tanh() + x * 2.0).sum())
