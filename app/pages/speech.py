@@ -90,7 +90,7 @@ def the_clip(view: explorer.ClipView) -> None:
     """Play it; waveform, spectrogram, frames of both encoders, transcripts."""
     wav, sound = sound_of(view.number)
     st.audio(wav, format="audio/wav")
-    figure(figures.clip_view(sound, view.strips, text=view.text, voice=view.voice), "clip")
+    figure(figures.clip_view(sound, view.strips, text=view.text, voice=view.voice), "clip-figure")
     transcripts(view.says, view.answers, view.text)
 
 

@@ -116,8 +116,8 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
     said = ", ".join(f"{n} {s:.0%}" for n, s in zip(names, share, strict=True))
     return viz.finish(
         fig,
-        title=f"What explains the errors? {label(task)}, {label(split)}",
-        alt=f"Shares, {adapters}, {'error rate' if scale == 'rate' else 'logit of it'}: {said}.",
+        title="What explains the errors?",
+        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of the {'error rate' if scale == 'rate' else 'logit of the error rate'}: {said}.",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "
         "whiskers hold 95 % of bootstrap draws of clips and trainings.",
         source="share_bars",

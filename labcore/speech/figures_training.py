@@ -50,7 +50,7 @@ def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: 
     if column == "ce":
         fig.add_hline(y=np.log(10), line={"dash": "dot", "color": viz.INK},
                       annotation_text="ln 10: guessing a digit")  # fmt: skip
-    fig.update_xaxes(title_text="step of 8 clips")
+    fig.update_xaxes(title_text="training step")
     wide = "loss, nats a token" if column == "ce" else "loss with wrong audio − with right, nats"
     fig.update_yaxes(title_text=wide)
     fig.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
@@ -59,7 +59,9 @@ def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: 
         fig,
         title=f"{label(task).capitalize()}: {label(encoder)} + {label(lm)}",
         alt=f"{wide.capitalize()}, mean of the last three points: {said}.",
-        caption="The loss stays near guessing until the language model begins to use the sound.",
+        caption="The loss stays near guessing until the language model begins to use the sound."
+        if column == "ce"
+        else "At zero the answer is guessed from the prompt; the higher, the more the sound says.",
         source="training_curves",
         params={"encoder": encoder, "lm": lm, "task": task, "column": column},
         height=480,
@@ -100,7 +102,7 @@ def cost_bars(cells: Table, curves: Table, *, lm: str) -> go.Figure:
         said.append(f"{r['encoder']} {r['adapter']} {x:.0f}/s {seconds:.2f} s")
     fig.update_xaxes(title_text="language model positions a second of speech", type="log",
                      tickvals=[2, 5, 10, 20, 50])  # fmt: skip
-    fig.update_yaxes(title_text="CPU seconds a step of 8 clips", rangemode="tozero")
+    fig.update_yaxes(title_text="CPU seconds a training step", rangemode="tozero")
     fig.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
     return viz.finish(
         fig,
