@@ -114,10 +114,11 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
                      range=[0, min(1.08, float(high.max()) + 0.12)])  # fmt: skip
     fig.update_layout(showlegend=False)
     said = ", ".join(f"{n} {s:.0%}" for n, s in zip(names, share, strict=True))
+    what = "error rate" if scale == "rate" else "logit of the error rate"
     return viz.finish(
         fig,
         title="What explains the errors?",
-        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of the {'error rate' if scale == 'rate' else 'logit of the error rate'}: {said}.",
+        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of the {what}: {said}.",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "
         "whiskers hold 95 % of bootstrap draws of clips and trainings.",
         source="share_bars",
