@@ -118,7 +118,7 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
     return viz.finish(
         fig,
         title="What explains the errors?",
-        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of the {what}: {said}.",
+        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of {what}: {said}.",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "
         "whiskers hold 95 % of bootstrap draws of clips and trainings.",
         source="share_bars",
