@@ -30,10 +30,10 @@ from labcore.speech import corpus, experiment, explorer, figures
 result = experiment.load_result()  # measurements that come with the lab
 tables = result.tables
 # cells marked *live* run the real models again, if they are on this machine
-live = all(assets.status(name) == "ready" for name in ("conformer", "whisper", "smollm2-135m"))
+live = all(assets.status(name) == "ready" for name in ("conformer", "smollm2-135m"))
 made = result.provenance
 print(f"measured {made.created[:10]}: {made.command}")
-print("live cells:", "on" if live else "off; ./lab fetch conformer whisper smollm2-135m")
+print("live cells:", "on" if live else "off; ./lab fetch conformer smollm2-135m")
 
 # %% [markdown]
 # ## Recap
