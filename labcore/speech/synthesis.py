@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from labcore.speech import audio
 from labcore.speech.corpus import DIGITS, Corpus, save
@@ -71,7 +72,7 @@ def _read(raw: bytes) -> tuple[audio.Sound, int]:
     return values.reshape(-1, channels).mean(axis=1).astype(np.float32), rate
 
 
-def _to_telephone(sound: audio.Sound, rate: int) -> audio.Sound:
+def _to_telephone(sound: audio.Sound, rate: int) -> Float[np.ndarray, " resampled"]:
     at = audio.resample(sound, rate, audio.TELEPHONE)
     at = audio.trim(at, margin=240)
     return np.asarray(0.7 * at / np.abs(at).max(), dtype=np.float32)
