@@ -182,20 +182,18 @@ def _tables(config: Config, done: list[TaskResult]) -> dict[str, Any]:
 def _where(
     config: Config, task: TaskResult, variants: dict[tuple[Any, ...], str]
 ) -> dict[str, Any]:
+    """A cell's place: its levels, its repeat, and the name of what was changed in it."""
     p = task.params
     options: dict[str, Any] = {k: p[k] for k in ("pad", "unit_scale", "scrambled") if k in p}
     if p["recipe"]["warm_steps"] != config.warm_steps:
         options["warm_steps"] = p["recipe"]["warm_steps"]
-    name = variants.get((p["encoder"], p["adapter"], tuple(sorted(options.items()))), "")
+    variant = ""
     if p["lm"] not in config.lms:
-        name = "a few steps with a model"
-    return {
-        "encoder": p["encoder"], "adapter": p["adapter"], "lm": p["lm"],
-        "repeat": p["repeat"] - config.seed, "variant": name if options or name else "",
-    } if options or p["lm"] not in config.lms else {
-        "encoder": p["encoder"], "adapter": p["adapter"], "lm": p["lm"],
-        "repeat": p["repeat"] - config.seed, "variant": "",
-    }  # fmt: skip
+        variant = "a few steps with a model"
+    elif options:
+        variant = variants[p["encoder"], p["adapter"], tuple(sorted(options.items()))]
+    levels = {k: p[k] for k in ("encoder", "adapter", "lm")}
+    return levels | {"repeat": p["repeat"] - config.seed, "variant": variant}
 
 
 def _cell_row(task: TaskResult) -> dict[str, Any]:
