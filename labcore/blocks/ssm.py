@@ -21,6 +21,7 @@ from jaxtyping import Complex, Float, Inexact
 from torch import Tensor
 
 METHODS = ("loop", "doubling", "chunked")
+CHUNK = 16  # steps: few calls, on arrays that still fit the cache, with little padding
 
 
 def scan(
@@ -149,20 +150,19 @@ def _moved(x: Tensor, by: int) -> Tensor:
 def chunked_states(a: Tensor, b: Tensor, *, backwards: bool = False) -> Tensor:
     """The scan itself, without autograd: ``a`` and ``b`` are ``(batch, time, features)``.
 
-    Two passes over chunks of ``size`` steps, all chunks side by side. The first finds only where
+    Two passes over chunks of ``CHUNK`` steps, all chunks side by side. The first finds only where
     each chunk would end if it began at zero, and the product of its factors; a scan over these ends
     (again by chunks, while they are many) gives the state that enters each chunk; the second pass
     walks from there and writes every state once. Inside a chunk the arithmetic is the loop's.
     """
     batch, length, width = b.shape
-    size = _chunk_size(length, batch * width)
-    if size >= length:
+    if length <= CHUNK:
         return _walk(a[:, None], b[:, None], None, backwards).view(b.shape)
-    count = -(-length // size)
-    if spare := count * size - length:
+    count = -(-length // CHUNK)
+    if spare := count * CHUNK - length:
         pad = (0, 0, spare, 0) if backwards else (0, 0, 0, spare)
         a, b = F.pad(a, pad), F.pad(b, pad)
-    grid = (batch, count, size, width)
+    grid = (batch, count, CHUNK, width)
     a, b = a.reshape(grid), b.reshape(grid)
     turn = -1 if backwards else 1
     (first, *factors), (end, *inputs) = a.unbind(2)[::turn], b.unbind(2)[::turn]
@@ -175,13 +175,6 @@ def chunked_states(a: Tensor, b: Tensor, *, backwards: bool = False) -> Tensor:
     if not spare:
         return h
     return (h[:, spare:] if backwards else h[:, :length]).contiguous()
-
-
-def _chunk_size(length: int, width: int) -> int:
-    """Steps in a chunk: few calls on arrays that still fit the cache."""
-    if length <= 16:
-        return length
-    return max(8, min(64, round(length**0.5 / 2)))
 
 
 def _walk(a: Tensor, b: Tensor, start: Tensor | None, backwards: bool) -> Tensor:
