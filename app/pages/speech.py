@@ -165,7 +165,7 @@ def the_cost() -> None:
     """What a position costs."""
     lm = control.select("lm", "Language model")
     tables = committed().tables
-    figure(figures.cost_bars(tables["cells"], tables["curves"], lm=lm), "cost")
+    figure(figures.cost_of_positions(tables["cells"], lm=lm), "cost")
 
 
 def your_clip() -> None:

@@ -197,9 +197,13 @@ def _where(
 
 
 def _cell_row(task: TaskResult) -> dict[str, Any]:
-    v = task.values
+    v, recipe = task.values, task.params["recipe"]
     seconds = {k: round(v[k], 2) for k in ("warm_seconds", "train_seconds", "test_seconds")}
     row = {k: v[k] for k in ("parameters", "encoder_parameters", "skipped")} | seconds
+    # A step of the warm-up is the adapter alone: scaled to the same number of clips.
+    warm = v["warm_seconds"] / max(recipe["warm_steps"], 1)
+    row["adapter_step_seconds"] = warm * recipe["batch"] / recipe["warm_batch"]
+    row["step_seconds"] = v["train_seconds"] / max(recipe["steps"], 1)
     for split in SPLITS:
         frames, positions = v[f"frames_{split}"], v[f"positions_{split}"]
         row[f"frames_a_position_{split}"] = float((frames / positions).mean())

@@ -8,13 +8,13 @@ from labcore.speech.figures_clip import (
     run_strip,
 )
 from labcore.speech.figures_grid import gap_bars, grid_map, share_bars
-from labcore.speech.figures_training import cost_bars, training_curves, variant_bars
+from labcore.speech.figures_training import cost_of_positions, training_curves, variant_bars
 
 __all__ = [
     "assignment_maps",
     "cif_staircase",
     "clip_view",
-    "cost_bars",
+    "cost_of_positions",
     "gap_bars",
     "grid_map",
     "nearest_tokens",

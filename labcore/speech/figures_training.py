@@ -68,8 +68,12 @@ def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: 
     )
 
 
-def cost_bars(cells: Table, curves: Table, *, lm: str) -> go.Figure:
-    """Positions a second of speech, and CPU seconds a training step, of each adapter.
+def cost_of_positions(cells: Table, *, lm: str) -> go.Figure:
+    """Positions a second of speech, and CPU seconds of a training step and of the adapter in it.
+
+    Args:
+        cells: The result's table ``cells``.
+        lm: Which language model.
 
     Raises:
         ValueError: nothing was measured with this language model.
@@ -77,29 +81,29 @@ def cost_bars(cells: Table, curves: Table, *, lm: str) -> go.Figure:
     rows = [r for r in cells if r["lm"] == lm and not r["variant"] and r["repeat"] == 0]
     if not rows:
         raise ValueError(f"no cells with {lm}: run the experiment's full size")
-    steps: dict[tuple[str, str], int] = {}
-    for r in curves:
-        if r["lm"] == lm and not r["variant"] and r["repeat"] == 0:
-            key = (r["encoder"], r["adapter"])
-            steps[key] = max(steps.get(key, 0), int(r["step"]))
     fig = go.Figure()
     said = []
     for r in rows:
         _, colour, _, symbol = adapter_style(r["adapter"])
-        count = steps.get((r["encoder"], r["adapter"]), 0)
-        seconds = r["train_seconds"] / count if count else 0.0
-        x = r["positions_a_second_test"]
+        x, whole = r["positions_a_second_test"], r["step_seconds"]
+        name = f"{label(r['encoder'])}, {label(r['adapter'])}"
         fig.add_scatter(
-            x=[x], y=[seconds], mode="markers", name=label(r["adapter"]),
+            x=[x], y=[whole], mode="markers", name=label(r["adapter"]),
             legendgroup=r["adapter"], showlegend=r["encoder"] == rows[0]["encoder"],
             marker={
-                "size": 13, "color": colour, "symbol": symbol + (
-                    "-open" if r["encoder"] == "whisper" else ""), "line": {"width": 2},
+                "size": 13, "color": colour, "line": {"width": 2},
+                "symbol": symbol + ("-open" if r["encoder"] == "whisper" else ""),
             },
-            hovertemplate=f"{label(r['encoder'])}, {label(r['adapter'])}: "
-            "%{x:.1f} positions/s, %{y:.2f} s a step<extra></extra>",
+            hovertemplate=f"{name}: %{{x:.1f}} positions/s, %{{y:.2f}} s a step<extra></extra>",
         )  # fmt: skip
-        said.append(f"{r['encoder']} {r['adapter']} {x:.0f}/s {seconds:.2f} s")
+        said.append(f"{r['encoder']} {r['adapter']} {x:.0f}/s {whole:.2f} s")
+    alone = [r["adapter_step_seconds"] for r in rows]
+    fig.add_scatter(
+        x=[r["positions_a_second_test"] for r in rows], y=alone, mode="markers",
+        name="the adapter alone", hovertemplate="%{y:.3f} s<extra>adapter alone</extra>",
+        marker={"symbol": "line-ew-open", "size": 14, "color": viz.INK},
+    )  # fmt: skip
+    share = float(np.mean(alone) / np.mean([r["step_seconds"] for r in rows]))
     fig.update_xaxes(title_text="language model positions a second of speech", type="log",
                      tickvals=[2, 5, 10, 20, 50])  # fmt: skip
     fig.update_yaxes(title_text="CPU seconds a training step", rangemode="tozero")
@@ -107,10 +111,11 @@ def cost_bars(cells: Table, curves: Table, *, lm: str) -> go.Figure:
     return viz.finish(
         fig,
         title=f"What a position costs, {label(lm)}",
-        alt=f"Positions a second and seconds a step: {'; '.join(said)}.",
-        caption="Filled marks: Conformer, open ones: Whisper. A step costs what the language model "
-        "has to read: the adapter itself hardly counts.",
-        source="cost_bars",
+        alt=f"Positions a second and seconds a step: {'; '.join(said)}. The adapter alone takes "
+        f"{share:.0%} of a step on average.",
+        caption="Filled marks: Conformer, open ones: Whisper, dashes: the adapter alone. The rest "
+        "of a step is the language model's, and grows with the positions that it reads.",
+        source="cost_of_positions",
         params={"lm": lm},
         height=480,
     )

@@ -102,7 +102,7 @@ def test_figures_say_their_numbers_and_refuse_what_was_not_measured(result: Resu
         figures.training_curves(
             t["curves"], encoder="conformer", lm="smollm2-135m", task="asr", column="listens"
         ),
-        figures.cost_bars(t["cells"], t["curves"], lm="smollm2-135m"),
+        figures.cost_of_positions(t["cells"], lm="smollm2-135m"),
         figures.variant_bars(t["scores"], task="asr"),
     ]
     for fig in drawn:
