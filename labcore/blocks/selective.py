@@ -193,7 +193,7 @@ def combine_counts(length: int) -> dict[str, tuple[int, int]]:
 
 
 class _Fused(torch.autograd.Function):
-    """Selective scan with its own gradient; states and decays (t, r, n, e) are kept.
+    """Selective scan with its own gradient; states and decays (r, t, n, e) are kept.
 
     Blocks of r sequences fit the cache. Only the recurrence walks step by step, one call a step;
     all else is done for the whole block at once: ``h_t = w_t + a_t h_{t-1}`` forwards, and
@@ -203,15 +203,15 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         rates = A.T.contiguous()  # (n, e)
-        y, kept = torch.empty_like(u), []
+        du, y, kept = delta * u, torch.empty_like(u), []
         ctx.blocks = _blocks(len(u), u.shape[1] * rates.numel())
         for rows in ctx.blocks:
-            u_, delta_, B_, C_ = (x[rows].transpose(0, 1) for x in (u, delta, B, C))
-            decay = (delta_[:, :, None] * rates).exp_()
-            h = B_[..., None] * (delta_ * u_)[:, :, None]
-            for k in range(1, len(h)):
-                h[k].addcmul_(decay[k], h[k - 1])
-            y[rows] = (C_[:, :, None] @ h)[:, :, 0].transpose(0, 1)
+            decay = (delta[rows, :, None] * rates).exp_()
+            h = B[rows, :, :, None] * du[rows, :, None]
+            steps = h.unbind(1)
+            for before, now, a in zip(steps, steps[1:], decay.unbind(1)[1:], strict=False):
+                now.addcmul_(a, before)
+            torch.bmm(_flat(C[rows, :, None]), _flat(h), out=_flat(y[rows, :, None]))
             kept += [h, decay]
         ctx.save_for_backward(u, delta, rates, B, C, *kept)
         return y
@@ -220,24 +220,27 @@ class _Fused(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         u, delta, rates, B, C, *kept = ctx.saved_tensors
-        g_u, g_delta, g_B, g_C = (torch.empty_like(x) for x in (u, delta, B, C))
+        gy, du = grads[0].contiguous(), delta * u
+        g_du, g_delta, g_B, g_C = (torch.empty_like(x) for x in (u, delta, B, C))
         g_rates = torch.zeros_like(rates)
         for rows, h, decay in zip(ctx.blocks, kept[::2], kept[1::2], strict=True):
-            u_, delta_, B_, C_, gy = (x[rows].transpose(0, 1) for x in (u, delta, B, C, grads[0]))
-            du = delta_ * u_
-            g = C_[..., None] * gy[:, :, None]  # of the states
-            for k in range(len(g) - 2, -1, -1):
-                g[k].addcmul_(decay[k + 1], g[k + 1])
-            g_C[rows] = (h @ gy[..., None])[..., 0].transpose(0, 1)
-            g_B[rows] = (g @ du[..., None])[..., 0].transpose(0, 1)
-            g_du = (B_[:, :, None] @ g)[:, :, 0]
-            q = g[1:].mul_(decay[1:]).mul_(h[:-1])  # of the exponents delta A
-            g_u[rows] = (g_du * delta_).transpose(0, 1)
-            g_du *= u_
-            g_du[1:] += (q * rates).sum(2)
-            g_delta[rows] = g_du.transpose(0, 1)
-            g_rates += q.mul_(delta_[1:, :, None]).sum((0, 1))
-        return g_u, g_delta, g_rates.T, g_B, g_C
+            g = C[rows, :, :, None] * gy[rows, :, None]  # of the states
+            steps = g.unbind(1)[::-1]
+            for after, now, a in zip(steps, steps[1:], decay.unbind(1)[:0:-1], strict=False):
+                now.addcmul_(a, after)
+            torch.bmm(_flat(h), _flat(gy[rows, :, :, None]), out=_flat(g_C[rows, :, :, None]))
+            torch.bmm(_flat(g), _flat(du[rows, :, :, None]), out=_flat(g_B[rows, :, :, None]))
+            torch.bmm(_flat(B[rows, :, None]), _flat(g), out=_flat(g_du[rows, :, None]))
+            q = decay[:, 1:].mul(g[:, 1:]).mul_(h[:, :-1])  # of the exponents delta A
+            g_delta[rows, 0] = 0
+            torch.sum(q * rates, 2, out=g_delta[rows, 1:])
+            g_rates += q.mul_(delta[rows, 1:, None]).sum((0, 1))
+        return g_du * delta, g_delta + g_du * u, g_rates.T, g_B, g_C
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(r, t, i, j) as a batch of matrices (r t, i, j), the same memory."""
+    return x.view(-1, *x.shape[2:])
 
 
 def _blocks(batch: int, each: int) -> list[slice]:

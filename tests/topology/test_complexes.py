@@ -19,7 +19,9 @@ GRAPHS = [
     nx.gnp_random_graph(30, 0.3, seed=1),
     nx.watts_strogatz_graph(40, 6, 0.2, seed=2),
     nx.powerlaw_cluster_graph(40, 4, 0.7, seed=3),
+    nx.random_geometric_graph(30, 0.3, seed=5),
     nx.complete_graph(7),
+    nx.compose(nx.complete_graph(4), nx.empty_graph(6)),
     nx.empty_graph(4),
 ]
 
@@ -32,23 +34,86 @@ def test_cliques_equal_networkx(graph):
         assert set(found.vertices(k)) == theirs
 
 
-@pytest.mark.parametrize("graph", GRAPHS[:4], ids=str)
+@pytest.mark.parametrize("graph", GRAPHS[:-1], ids=str)
 def test_matrices_equal_toponetx(graph):
-    pytest.importorskip("toponetx", reason="pip install --no-deps toponetx==0.2.0")
+    """All six families, signed and with absolute values taken after, once cells are lined up."""
+    pytest.importorskip("toponetx", reason="lab bench --setup-peers toponetx")
     ours = clique_complex(graph, max_dim=3)
     theirs = ours.to_toponetx()
+    place = {cell: i for k in range(ours.dim + 1) for i, cell in enumerate(ours.vertices(k))}
+    order = [
+        np.array([place[tuple(sorted(cell))] for cell in theirs.skeleton(k)])
+        for k in range(ours.dim + 1)
+    ]
 
-    def place(k):
-        return [ours.vertices(k).index(tuple(sorted(s))) for s in theirs.skeleton(k)]
+    def same(mine, other, i, j):
+        assert (mine.toarray()[np.ix_(order[i], order[j])] == other.toarray()).all()
 
-    for k in range(1, ours.dim + 1):
-        mine = ours.boundary(k).toarray()[np.ix_(place(k - 1), place(k))]
-        assert (mine == theirs.incidence_matrix(k).toarray()).all()
     for k in range(ours.dim + 1):
-        order = place(k)
         for mode, signed in (("signed", True), ("abs_after", False)):
-            mine = ours.laplacian(k, mode=mode).toarray()[np.ix_(order, order)]
-            assert (mine == theirs.hodge_laplacian_matrix(k, signed=signed).toarray()).all()
+            same(
+                ours.laplacian(k, mode=mode), theirs.hodge_laplacian_matrix(k, signed=signed), k, k
+            )
+            if k < ours.dim:
+                up = theirs.up_laplacian_matrix(k, signed=signed)
+                same(ours.laplacian(k, "up", mode=mode), up, k, k)
+            if k:
+                down = theirs.down_laplacian_matrix(k, signed=signed)
+                same(ours.laplacian(k, "down", mode=mode), down, k, k)
+                b = theirs.incidence_matrix(k, signed=signed)
+                same(ours.boundary(k, signed=signed), b, k - 1, k)
+        if k < ours.dim:
+            same(ours.adjacency(k), theirs.adjacency_matrix(k), k, k)
+        if k:
+            same(ours.coadjacency(k), theirs.coadjacency_matrix(k), k, k)
+
+
+def test_a_complex_goes_to_toponetx_and_back():
+    pytest.importorskip("toponetx", reason="lab bench --setup-peers toponetx")
+    ours = clique_complex(GRAPHS[2], max_dim=3)
+    back = SimplicialComplex.from_toponetx(ours.to_toponetx())
+    assert all((ours.simplices(k) == back.simplices(k)).all() for k in range(4))
+
+
+def test_spectra_of_neighbouring_ranks_agree():
+    """Nonzero eigenvalues of L_up of rank k are those of L_down of rank k + 1."""
+    held = clique_complex(GRAPHS[2], max_dim=3)
+    for k in range(held.dim):
+        up, down = held.laplacian(k, "up"), held.laplacian(k + 1, "down")
+        values = [np.linalg.eigvalsh(m.toarray().astype(float)) for m in (up, down)]
+        found = [v[v > 1e-8] for v in values]
+        np.testing.assert_allclose(*found, atol=1e-8)
+
+
+def test_normalised_laplacians_leave_zero_rows_alone():
+    held = clique_complex([(0, 1)], 3)
+    assert held.laplacian(0, norm="sym").toarray().tolist() == [[1, -1, 0], [-1, 1, 0], [0, 0, 0]]
+    assert held.laplacian(0, norm="row").toarray()[2].tolist() == [0, 0, 0]
+    assert held.boundary(2).shape == (1, 0)
+    assert held.laplacian(2).shape == (0, 0)
+
+
+def test_a_part_of_a_complex_keeps_its_simplices():
+    held = clique_complex(nx.complete_graph(5), max_dim=3)
+    assert held.subcomplex([0, 2, 4]).sizes == (3, 3, 1)
+    with pytest.raises(ValueError, match="the complex has 0..4"):
+        held.subcomplex([7])
+
+
+@pytest.mark.parametrize("name", ["octahedral", "icosahedral"])
+def test_platonic_surfaces(name):
+    held = clique_complex(getattr(nx, f"{name}_graph")())
+    assert held.sizes == {"octahedral": (6, 12, 8), "icosahedral": (12, 30, 20)}[name]
+    assert held.betti() == (1, 0, 1)
+
+
+def test_more_known_graphs():
+    assert clique_complex(nx.cycle_graph(6)).betti() == (1, 1)
+    davis = clique_complex(nx.davis_southern_women_graph())
+    assert (davis.sizes, davis.betti()) == ((32, 89), (1, 58))
+    novel = clique_complex(nx.les_miserables_graph(), max_dim=9)
+    assert novel.sizes[:5] == (77, 254, 467, 639, 644)
+    assert novel.betti()[1] == 3
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=str)
