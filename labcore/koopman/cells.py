@@ -2,8 +2,8 @@
 
 With z = [x, h], every gate of the first two is A_t z W_n + z W_r + b, without normalisation. The
 diffusion cell (Li et al., DCRNN, arXiv 1707.01926) reads z, P z .. P^k z and P' z .. P'^k z, with P
-the walk along contacts and P' the walk against them. All is linear in z, so what x brings is
-made for all steps at once. On a processor torch's tanh costs eight times its sigmoid, and both cost
+the walk along contacts and P' the walk against them. What x brings from neighbours is made for all
+steps at once. On a processor torch's tanh costs eight times its sigmoid, and both cost
 much more on a slice: so tanh x = 2 σ(2x) - 1, and one σ for all gates.
 """
 
@@ -29,12 +29,11 @@ class GraphLSTMCell(nn.Module):
         """Hidden states of all steps, from zero states."""
         scale = x.new_ones(4, self.hidden)
         scale[2] = 2  # of the cell gate, whose tanh is a sigmoid here
-        w_x, *w_h = _split(self.root, self.neighbour, self.in_features, scale.reshape(-1))
-        given = torch.cat([x, graph.all(x)], dim=-1) @ w_x + self.root.bias * scale.reshape(-1)
+        gate = _Gate(self.root, self.neighbour, self.in_features, scale.reshape(-1, 1))
         h = c = x.new_zeros(*x.shape[1:3], self.hidden)
         states = []
-        for t, part in enumerate(given.unbind(0)):
-            i, f_gate, g, o = graph.mix(t, part, h, *w_h).sigmoid().chunk(4, dim=-1)
+        for t, seen in enumerate(torch.cat([x, graph.all(x)], dim=-1).unbind(0)):
+            i, f_gate, g, o = gate(graph, t, seen, h).sigmoid().chunk(4, dim=-1)
             c = torch.addcmul(f_gate * c - i, i, g, value=2)  # f c + i (2 g - 1)
             h = torch.addcmul(-o, o, (2 * c).sigmoid(), value=2)  # o tanh c
             states.append(h)
@@ -54,16 +53,13 @@ class GraphGRUCell(nn.Module):
 
     def forward(self, x: Float[Tensor, "t b n f"], graph: Steps) -> Float[Tensor, "t b n h"]:
         """Hidden states of all steps, from zero states."""
-        both = torch.cat([x, graph.all(x)], dim=-1)
-        w_x, *w_h = _split(self.root, self.neighbour, self.in_features)
-        v_x, *v_h = _split(self.root_candidate, self.neighbour_candidate, self.in_features)
-        gates_x = both @ w_x + self.root.bias
-        candidate_x = both @ v_x + self.root_candidate.bias
+        gates = _Gate(self.root, self.neighbour, self.in_features)
+        candidate = _Gate(self.root_candidate, self.neighbour_candidate, self.in_features)
         h = x.new_zeros(*x.shape[1:3], self.hidden)
         states = []
-        for t, (gate, candidate) in enumerate(zip(gates_x, candidate_x, strict=True)):
-            r, u = graph.mix(t, gate, h, *w_h).sigmoid().chunk(2, dim=-1)
-            new = _tanh(graph.mix(t, candidate, r * h, *v_h))
+        for t, seen in enumerate(torch.cat([x, graph.all(x)], dim=-1).unbind(0)):
+            r, u = gates(graph, t, seen, h).sigmoid().chunk(2, dim=-1)
+            new = _tanh(candidate(graph, t, seen, r * h))
             h = u * h + (1 - u) * new
             states.append(h)
         return torch.stack(states)
@@ -112,13 +108,21 @@ def _diffuse(walks: tuple[Steps, Steps], t: int, z: Tensor) -> Tensor:
     return torch.cat(reads, dim=-1)
 
 
-def _split(
-    root: nn.Linear, neighbour: nn.Linear, f: int, scale: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights for [x, A x], for h and for A h, with columns times ``scale``."""
-    factor = 1 if scale is None else scale
-    w_x = torch.cat([root.weight[:, :f], neighbour.weight[:, :f]], dim=1).T * factor
-    return w_x, root.weight[:, f:].T * factor, neighbour.weight[:, f:].T * factor
+class _Gate:
+    """A_t z W_n + z W_r + b of z = [x, h], with all that needs no neighbours in one product."""
+
+    def __init__(
+        self, root: nn.Linear, neighbour: nn.Linear, f: int, scale: Tensor | None = None
+    ) -> None:
+        factor = root.weight.new_ones(1, 1) if scale is None else scale
+        parts = [root.weight[:, :f], neighbour.weight[:, :f], root.weight[:, f:]]
+        self.own = torch.cat(parts, dim=1) * factor  # of x, A x, h
+        self.bias = root.bias * factor[:, 0]
+        self.neighbour = (neighbour.weight[:, f:] * factor).T  # of A h
+
+    def __call__(self, graph: Steps, t: int, seen: Tensor, h: Tensor) -> Tensor:
+        start = nn.functional.linear(torch.cat([seen, h], dim=-1), self.own, self.bias)
+        return graph.mix(t, start, h, self.neighbour)
 
 
 def _tanh(x: Tensor) -> Tensor:

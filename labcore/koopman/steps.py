@@ -33,10 +33,9 @@ class Steps(Protocol):
         t: int,
         start: Float[Tensor, "b n g"],
         z: Float[Tensor, "b n f"],
-        root: Float[Tensor, "f g"],
-        neighbour: Float[Tensor, "f g"],
+        weight: Float[Tensor, "f g"],
     ) -> Float[Tensor, "b n g"]:
-        """start + z · root + (A_t z) · neighbour: a gate."""
+        """start + (A_t z) · weight."""
 
     def walk(self, *, reverse: bool = False) -> "Steps":
         """Rows of A (or of its transpose) divided by their sums; empty rows stay empty."""
@@ -58,12 +57,9 @@ class DenseSteps:
         """See :class:`Steps`."""
         return self._by_step @ x
 
-    def mix(
-        self, t: int, start: Tensor, z: Tensor, root: Tensor, neighbour: Tensor
-    ) -> Float[Tensor, "b n g"]:
+    def mix(self, t: int, start: Tensor, z: Tensor, weight: Tensor) -> Float[Tensor, "b n g"]:
         """See :class:`Steps`."""
-        both = torch.cat([z, self.at(t, z)], dim=-1)
-        return start + both @ torch.cat([root, neighbour])
+        return start + self.at(t, z) @ weight
 
     def walk(self, *, reverse: bool = False) -> "DenseSteps":
         """See :class:`Steps`."""
@@ -99,7 +95,10 @@ class SparseSteps:
         self._weight = torch.ones(len(contacts)) if weight is None else weight[order]
         self._rows, self._columns = batch * n + node, batch * n + other
         self._step = step
-        self._cuts = torch.searchsorted(step.contiguous(), torch.arange(t + 1)).tolist()
+        counts = torch.bincount(step, minlength=t).tolist()
+        parts = (self._rows, self._columns, self._weight[:, None])
+        self._of_step = list(zip(*(part.split(counts) for part in parts), strict=True))
+        self._single = bool((self._weight == 1).all())
 
     @classmethod
     def of(cls, A: Float[Tensor, "b t n n"]) -> "SparseSteps":
@@ -110,10 +109,15 @@ class SparseSteps:
 
     def at(self, t: int, z: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:
         """See :class:`Steps`."""
-        cut = slice(self._cuts[t], self._cuts[t + 1])
         flat = z.reshape(-1, z.shape[-1])
-        terms = flat[self._columns[cut]] * self._weight[cut, None].to(z.dtype)
-        return torch.zeros_like(flat).index_add(0, self._rows[cut], terms).reshape(z.shape)
+        rows, sent = self._sent(t, flat)
+        return torch.zeros_like(flat).index_add(0, rows, sent).reshape(z.shape)
+
+    def _sent(self, t: int, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Who receives in step t, and what."""
+        rows, columns, weight = self._of_step[t]
+        sent = flat.index_select(0, columns)
+        return rows, sent if self._single else sent * weight.to(flat.dtype)
 
     def all(self, x: Float[Tensor, "t b n f"]) -> Float[Tensor, "t b n f"]:
         """See :class:`Steps`."""
@@ -122,17 +126,11 @@ class SparseSteps:
         terms = flat[offset + self._columns] * self._weight[:, None].to(x.dtype)
         return torch.zeros_like(flat).index_add(0, offset + self._rows, terms).reshape(x.shape)
 
-    def mix(
-        self, t: int, start: Tensor, z: Tensor, root: Tensor, neighbour: Tensor
-    ) -> Float[Tensor, "b n g"]:
-        """See :class:`Steps`; only people who meet somebody in step t take part in the second
-        product.
-        """
-        cut = slice(self._cuts[t], self._cuts[t + 1])
-        flat = z.reshape(-1, z.shape[-1])
-        own = torch.addmm(start.reshape(-1, start.shape[-1]), flat, root)
-        sent = flat.index_select(0, self._columns[cut]) * self._weight[cut, None].to(z.dtype)
-        return own.index_add(0, self._rows[cut], sent @ neighbour).reshape(start.shape)
+    def mix(self, t: int, start: Tensor, z: Tensor, weight: Tensor) -> Float[Tensor, "b n g"]:
+        """See :class:`Steps`; only people who meet somebody in step t take part."""
+        rows, sent = self._sent(t, z.reshape(-1, z.shape[-1]))
+        flat = start.reshape(-1, start.shape[-1])
+        return flat.index_add(0, rows, sent @ weight).reshape(start.shape)
 
     def walk(self, *, reverse: bool = False) -> "SparseSteps":
         """See :class:`Steps`."""
