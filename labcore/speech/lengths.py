@@ -113,11 +113,10 @@ def cif_assignment(
         extra = left >= residual * threshold
         fires = (whole + extra).long()
     n = max(int(fires.max()), 1)
-    edges = threshold * torch.arange(n + 1, dtype=torch.float64, device=alpha.device)
-    ends = ends[..., None]
-    starts = ends - alpha.double()[..., None]
-    overlap = torch.minimum(ends, edges[1:]) - torch.maximum(starts, edges[:-1])
-    weights = overlap.clamp_min(0)
+    below = threshold * torch.arange(n, dtype=torch.float64, device=alpha.device)
+    # The overlap with [nβ, (n+1)β] is how much that interval fills up during the frame.
+    filled = (ends[..., None] - below).clamp(0, threshold)
+    weights = torch.diff(filled, dim=1, prepend=torch.zeros_like(filled[:, :1]))
     if left is not None:
         last = extra & (left > 0)
         factor = torch.where(last, threshold / left.clamp_min(1e-12), torch.ones_like(left))
@@ -207,13 +206,17 @@ def ctc_compress(
     runs, counts = run_index(symbols, lengths)
     n = int(counts.max())
     valid = padding_mask(lengths, t)
+    # Padded frames go to a row of their own, which is cut off.
+    flat = runs + n * torch.arange(b, device=runs.device)[:, None]
+    flat = torch.where(valid, flat, b * n).flatten()
     each = valid.to(frames.dtype) if weights is None else weights * valid
-    flat = (runs + n * torch.arange(b, device=runs.device)[:, None]).flatten()
-    total = frames.new_zeros(b * n).index_add(0, flat, each.flatten()).clamp_min(1e-12)
-    share = each / total[flat].view(b, t)
-    mixed = frames.new_zeros(b * n, d).index_add(0, flat, (frames * share[..., None]).flatten(0, 1))
+    total = frames.new_zeros(b * n + 1).index_add(0, flat, each.flatten()).clamp_min(1e-12)
+    rows = frames if weights is None else frames * weights[..., None]
+    mixed = frames.new_zeros(b * n + 1, d).index_add(0, flat, rows.flatten(0, 1))
+    mixed = (mixed / total[:, None])[:-1]
     matrix = None
     if with_assignment:
+        share = each / total[flat].view(b, t)
         matrix = frames.new_zeros(b, t, n).scatter(2, runs[..., None], share[..., None])
     return Compressed(mixed.view(b, n, d), counts, matrix)
 
