@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from labcore import ledger
-from labcore.claims import results_folder
-from labcore.runs import Result
+from labcore.runs import committed
 
 METHOD, AXIS = "TSV-Merge of one matrix", "width (8 tasks)"
 Row = dict[str, Any]
@@ -91,7 +90,7 @@ def experiment(topic: str, machines: Sequence[int], cores: int) -> list[Row]:
         FileNotFoundError: the topic has no committed result.
         ValueError: numbers that are not positive.
     """
-    result = Result.load(results_folder(topic) / "full.npz")
+    result = committed(topic)
     parts = [row["cpu_seconds"] for row in result.tables.get("parts", ())]
     parts = parts or [result.provenance.cpu_seconds]
     rows = []

@@ -157,6 +157,30 @@ class Result:
         return [r for r in self.tables[table] if all(r.get(k) == v for k, v in wanted.items())]
 
 
+def results_folder(topic: str) -> Path:
+    """Where a topic's committed results are."""
+    return Path(__file__).parent / topic / "results"
+
+
+def committed(topic: str, which: str = "full") -> Result:
+    """A topic's committed result; no model and no data are needed to read it.
+
+    Args:
+        topic: As in ``labcore.<topic>``.
+        which: ``full``, ``quick``, or what else the topic keeps.
+
+    Raises:
+        FileNotFoundError: there is none; the message has the command that makes it.
+    """
+    path = results_folder(topic) / f"{which}.npz"
+    if not path.exists():
+        option = f" --{which}" if which in ("full", "quick") else ""
+        raise FileNotFoundError(
+            f"no {which} result of {topic}: lab run {topic}{option} --out {path.parent}"
+        )
+    return Result.load(path)
+
+
 @dataclass
 class Recorder:
     """Times a run and turns its findings into a :class:`Result`."""

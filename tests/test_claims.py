@@ -67,8 +67,7 @@ def test_rerun_judges_by_the_same_rules(monkeypatch) -> None:
     from labcore.claims import rerun
 
     def run(topic, out):
-        committed = runs.Result.load(claims.results_folder(topic) / "full.npz")
-        return rerun.Run(topic, 1.0, committed, "")
+        return rerun.Run(topic, 1.0, runs.committed(topic), "")
 
     monkeypatch.setattr(rerun, "_run", run)
     said: list[str] = []

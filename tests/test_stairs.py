@@ -9,7 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "labcore"
 LEVELS = {
-    "ground": {"assets", "blocks", "viz", "runs", "parts", "grid", "runtime", "uploads"},
+    "ground": {
+        "assets",
+        "blocks",
+        "viz",
+        "runs",
+        "parts",
+        "tally",
+        "lazy",
+        "grid",
+        "runtime",
+        "uploads",
+    },
     "first floor": {
         "course",
         "claims",

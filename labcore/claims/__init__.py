@@ -8,10 +8,9 @@ comes from those numbers by the rule written beside the claim, never from a pers
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal
 
-from labcore.runs import Result
+from labcore.runs import Result, committed
 from labcore.works import TOPICS
 
 Verdict = Literal["holds", "holds in part", "does not hold here", "not testable here"]
@@ -112,15 +111,9 @@ def _rows(topic: str, result: Result | None) -> list[dict[str, Any]]:
     claims = claims_of(topic)
     if not claims:
         return []
-    path = results_folder(topic) / "full.npz"
-    file = "given" if result is not None else f"labcore/{topic}/results/{path.name}"
-    result = Result.load(path) if result is None else result
+    file = "given" if result is not None else f"labcore/{topic}/results/full.npz"
+    result = committed(topic) if result is None else result
     return [_row(topic, claim, result, file) for claim in claims]
-
-
-def results_folder(topic: str) -> Path:
-    """Where a topic's committed results are."""
-    return Path(__file__).parent.parent / topic / "results"
 
 
 def _row(topic: str, claim: Claim, result: Result, file: str) -> dict[str, Any]:

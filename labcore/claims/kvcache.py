@@ -8,8 +8,9 @@ accuracy than the full cache; "better" as better by more than two standard error
 import math
 
 from labcore.claims import Claim, Finding
-from labcore.kvcache.tally import Rows, Spread, distinct, over_trials, paired, pick
+from labcore.kvcache.tally import paired
 from labcore.runs import Result
+from labcore.tally import Rows, Spread, distinct, over, pick
 
 PAPER = "arXiv 2406.11430"
 SCALE = "SmolLM2-135M-Instruct, float32, prompts of at most 1024 tokens"
@@ -56,14 +57,14 @@ def _half_of_prompt(result: Result) -> Finding:
             continue
         more = paired(here, "low_norm", "full", keep_ratio=HALF)
         passed.append(more.mean <= math.log(1 + LOSS))
-        full = math.exp(over_trials(here, "nll", policy="full").mean)
+        full = math.exp(over(here, "nll", policy="full").mean)
         measured.append(
             f"{length} tokens: {full * math.exp(more.mean):.1f} against {full:.1f} "
             f"({math.expm1(more.mean):+.0%}, log difference {more.mean:.3f} ± {more.error:.3f})"
         )
         for control in ("random", "random+guards", "sink_window"):
             if pick(here, policy=control, keep_ratio=HALF):
-                its = math.exp(over_trials(here, "nll", policy=control, keep_ratio=HALF).mean)
+                its = math.exp(over(here, "nll", policy=control, keep_ratio=HALF).mean)
                 others.append(f"{control} {its:.1f} ({length})")
         sample = f"{more.n} windows x {here[0]['tokens']} tokens"
     return Finding("; ".join(measured) or UNTESTED, ", ".join(others), sample, tuple(passed))
@@ -82,12 +83,12 @@ def _rolling(result: Result) -> Finding:
         name = f"{setting[1]} of {setting[0]}" + (
             "" if setting[1] == setting[2] else f" in bursts to {setting[2]}"
         )
-        full = math.exp(over_trials(here, "nll", policy="full").mean)
+        full = math.exp(over(here, "nll", policy="full").mean)
         measured.append(f"{name}: {full * math.exp(more.mean):.1f} against {full:.1f}")
         said = []
         for control in ("low_norm+recent", "low_norm+guards", "random+guards", "sink_window"):
             if pick(here, policy=control):
-                its = over_trials(here, "nll", policy=control).mean
+                its = over(here, "nll", policy=control).mean
                 said.append(f"{control} {math.exp(its):.1f}")
         others.append(f"{name}: {', '.join(said)}")
         sample = f"{more.n} streams a setting"
@@ -116,7 +117,7 @@ def _compared(result: Result, pairs: tuple[tuple[str, str], ...]) -> Finding:
             measured.append(
                 f"{policy} − {control} at {length}: {found.mean:+.3f} ± {found.error:.3f}"
             )
-            its = math.exp(over_trials(here, "nll", policy=control).mean)
+            its = math.exp(over(here, "nll", policy=control).mean)
             others.append(f"{control} {its:.1f} ({length})")
             sample = f"{found.n} windows, paired log-perplexity"
     return Finding(
@@ -140,20 +141,17 @@ def _found(tasks: dict[str, Rows], column: str, ratio: float) -> Finding:
     """Accuracy at a ratio against the full cache's, one part a task that the model can do."""
     passed, measured, others, counts = [], [], [], []
     for name, rows in tasks.items():
-        full = over_trials(rows, column, policy="full")
+        full = over(rows, column, policy="full")
         if not pick(rows, policy="low_norm", keep_ratio=ratio):
             continue
-        ours = over_trials(rows, column, policy="low_norm", keep_ratio=ratio)
+        ours = over(rows, column, policy="low_norm", keep_ratio=ratio)
         if full.mean < ANSWERS:
             measured.append(f"{name}: full cache only {full.mean:.2f}, not judged")
             continue
         passed.append(ours.mean >= full.mean - LOSS)
         measured.append(f"{name}: {ours.mean:.2f} ± {ours.error:.2f}, full {full.mean:.2f}")
         controls = [p for p in distinct(rows, "policy") if p not in ("full", "low_norm")]
-        said = [
-            f"{p} {over_trials(rows, column, policy=p, keep_ratio=ratio).mean:.2f}"
-            for p in controls
-        ]
+        said = [f"{p} {over(rows, column, policy=p, keep_ratio=ratio).mean:.2f}" for p in controls]
         others.append(f"{name}: {', '.join(said)}")
         counts.append(f"{name} {ours.n}")
     sample = f"trials: {', '.join(counts)}" if counts else UNTESTED

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labcore.claims import Claim, claims_of, results_folder
-from labcore.runs import Result
+from labcore.claims import Claim, claims_of
+from labcore.runs import Result, committed
 from labcore.works import built_topics
 
 NOT_THERE = (KeyError, IndexError, ValueError, ZeroDivisionError)
@@ -69,12 +69,12 @@ def _run(topic: str, out: Path) -> Run:
 
 
 def _judged(run: Run) -> list[Row]:
-    committed = Result.load(results_folder(run.topic) / "full.npz")
-    return [_row(claim, run, committed) for claim in claims_of(run.topic)]
+    known = committed(run.topic)
+    return [_row(claim, run, known) for claim in claims_of(run.topic)]
 
 
-def _row(claim: Claim, run: Run, committed: Result) -> Row:
-    before = claim.measure(committed).verdict
+def _row(claim: Claim, run: Run, known: Result) -> Row:
+    before = claim.measure(known).verdict
     row = {"id": claim.id, "work": run.topic, "committed": before}
     if run.result is None:
         quick, measured = "the run failed", run.problem

@@ -8,8 +8,7 @@ method in a model), :mod:`.slots` (why it is fast), :mod:`.scores` (what it is c
 :mod:`.evaluate` (what it loses). A name loads when it is first used: drawing needs no torch.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "attention": "check_no_padding load_model",
@@ -26,15 +25,4 @@ _HOMES = {
     "scores": "SCORES LayerState Score special_mask",
     "slots": "rolling_reference",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

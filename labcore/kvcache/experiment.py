@@ -7,14 +7,14 @@ close-up and a film for the pictures; one decode step on the clock. Settings: :m
 
 import math
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from functools import cache, partial
+from typing import Any
 
 from labcore.kvcache.settings import Config
-from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
+from labcore.kvcache.tally import paired
 from labcore.parts import Findings, Part, run_experiment
-from labcore.runs import Progress, Result, Table, silent
+from labcore.runs import Progress, Result, Table, committed, silent
+from labcore.tally import Rows, distinct, over, pick
 
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "kvcache"
@@ -55,18 +55,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; no model is needed.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of kvcache: lab run kvcache --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, TOPIC)
 
 
 def _parts(config: Config) -> Iterator[Part]:
@@ -161,7 +150,7 @@ def _prune_summary(result: Result) -> Iterator[dict[str, Any]]:
             for ratio in distinct(pick(here, policy=policy), "keep_ratio"):
                 if ratio not in (1.0, 0.5, 0.1):
                     continue
-                nll = over_trials(here, "nll", policy=policy, keep_ratio=ratio)
+                nll = over(here, "nll", policy=policy, keep_ratio=ratio)
                 perplexity = math.exp(nll.mean)
                 yield _line(
                     f"perplexity, {policy}, {ratio:g} of {length}",
@@ -179,7 +168,7 @@ def _rolling_summary(result: Result) -> Iterator[dict[str, Any]]:
         here = pick(rows, tokens=tokens, budget=budget, prune_to=prune_to)
         size = f"{budget}" if prune_to == budget else f"{budget} to {prune_to}"
         for policy in distinct(here, "policy"):
-            nll = over_trials(here, "nll", policy=policy)
+            nll = over(here, "nll", policy=policy)
             yield _line(
                 f"rolling {size} of {tokens}, {policy}",
                 math.exp(nll.mean),
@@ -200,7 +189,7 @@ def _found_summary(result: Result) -> Iterator[dict[str, Any]]:
     for task, column, rows in [*tasks, ("needle", "accuracy", needle)]:
         for policy in distinct(rows, "policy"):
             for ratio in distinct(pick(rows, policy=policy), "keep_ratio"):
-                found = over_trials(rows, column, policy=policy, keep_ratio=ratio)
+                found = over(rows, column, policy=policy, keep_ratio=ratio)
                 yield _line(f"{task}, {policy}, {ratio:g}", found.mean, found.error,
                             f"{found.n} trials", "")  # fmt: skip
 

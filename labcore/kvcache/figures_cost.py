@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.kvcache.labels import chosen, hatched, label, style
-from labcore.kvcache.tally import Rows, distinct, over_trials, paired, pick
+from labcore.kvcache.tally import paired
+from labcore.tally import Rows, distinct, over, pick
 
 _TICKS = [10, 15, 20, 30, 40, 50, 100, 150, 200, 300, 500, 700, 1e3, 2e3, 3e3, 1e4, 2e4, 3e4]
 
@@ -32,15 +33,15 @@ def perplexity_curves(
     if not here:
         raise ValueError(f"no prompt of {length} tokens: lengths are {distinct(rows, 'length')}")
     names = chosen(here, policies)
-    full = over_trials(here, "nll", policy="full")
+    full = over(here, "nll", policy="full")
     whole = pick(here, policy="full")[0]["bytes"]
     fig, ends = go.Figure(), {}
     for name in names:
         points = []
         for ratio in sorted(distinct(pick(here, policy=name), "keep_ratio")):
-            nll = over_trials(here, "nll", policy=name, keep_ratio=ratio)
+            nll = over(here, "nll", policy=name, keep_ratio=ratio)
             error = paired(here, name, "full", keep_ratio=ratio).error
-            kept = over_trials(here, "overall_kept", policy=name, keep_ratio=ratio).mean
+            kept = over(here, "overall_kept", policy=name, keep_ratio=ratio).mean
             points.append((kept, math.exp(nll.mean), error, math.exp(nll.low), math.exp(nll.high)))
         kept, middle, error, low, high = np.array(points).T
         ends[name] = {round(float(k), 3): float(m) for k, m in zip(kept, middle, strict=True)}
@@ -137,7 +138,7 @@ def rolling_bars(rows: Rows, *, tokens: int, budget: int, prune_to: int) -> go.F
     if not here:
         settings = sorted({(r["tokens"], r["budget"], r["prune_to"]) for r in rows})
         raise ValueError(f"settings (tokens, budget, prune_to) measured are {settings}")
-    means = {n: over_trials(here, "nll", policy=n) for n in distinct(here, "policy")}
+    means = {n: over(here, "nll", policy=n) for n in distinct(here, "policy")}
     full = math.exp(means.pop("full").mean)
     order = sorted(means, key=lambda n: -means[n].mean)
     middle = [math.exp(means[n].mean) for n in order]

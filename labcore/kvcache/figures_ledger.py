@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from labcore import viz
 from labcore.kvcache.labels import hatched
 from labcore.kvcache.ledger import GIB, MODELS, cache_bytes
-from labcore.kvcache.tally import Rows, distinct, pick
+from labcore.tally import Rows, distinct, pick
 
 _PIECES = ("MLP", "projections", "vocabulary", "attention", "cache", "rest")
 _HATCHES = ("", "/", "x", "", ".", "-")

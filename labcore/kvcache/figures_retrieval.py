@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from labcore import viz
 from labcore.kvcache.labels import chosen, hatched, label, style
-from labcore.kvcache.tally import Rows, distinct, over_trials, pick
+from labcore.tally import Rows, distinct, over, pick
 
 _DEFAULT = ("low_norm", "random+guards", "sink_window")
 
@@ -44,7 +44,7 @@ def retrieval_grid_figure(
     said = []
     for number, name in enumerate(names, start=1):
         z = [
-            [over_trials(rows, column, policy=name, keep_ratio=r, depth=d).mean for r in ratios]
+            [over(rows, column, policy=name, keep_ratio=r, depth=d).mean for r in ratios]
             for d in depths
         ]
         means = [f"{m:.2f} at {r:g}" for m, r in zip(np.mean(z, axis=0), ratios, strict=True)]
@@ -63,7 +63,7 @@ def retrieval_grid_figure(
                    "colorbar": {"title": "share<br>found"}},
         margin={"t": 116},
     )  # fmt: skip
-    full = over_trials(rows, column, policy="full")
+    full = over(rows, column, policy="full")
     of_full = f"full cache {full.mean:.2f} of {full.n} trials"
     fig.update_annotations(font_size=13)
     fig.update_layout(title={"subtitle": {"text": of_full, "font": {"size": 14}}})
@@ -101,7 +101,7 @@ def retrieval_curves(
     fig, said = go.Figure(), []
     for name in chosen(rows, policies):
         ratios = sorted(distinct(pick(rows, policy=name), "keep_ratio"), reverse=True)
-        found = [over_trials(rows, column, policy=name, keep_ratio=r) for r in ratios]
+        found = [over(rows, column, policy=name, keep_ratio=r) for r in ratios]
         colour, dash, symbol = style(name)
         fig.add_scatter(
             x=[f"{r:g}" for r in ratios], y=[f.mean for f in found], name=label(name),
@@ -111,7 +111,7 @@ def retrieval_curves(
                      "thickness": 1.2},
         )  # fmt: skip
         said.append(f"{label(name)} {', '.join(f'{f.mean:.2f}' for f in found)}")
-    full = over_trials(rows, column, policy="full")
+    full = over(rows, column, policy="full")
     fig.add_hline(
         y=full.mean, line={"dash": "dot", "color": viz.INK}, annotation_text="full cache",
         annotation_position="bottom right",

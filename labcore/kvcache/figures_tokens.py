@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from labcore import viz
 from labcore.kvcache.labels import FLOOR, same_length, shown
-from labcore.kvcache.tally import Rows, distinct, pick
+from labcore.tally import Rows, distinct, pick
 
 
 def norm_scatter(

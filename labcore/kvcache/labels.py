@@ -1,7 +1,7 @@
 """Names, colours and small checks that the figures of this topic share."""
 
 from labcore import viz
-from labcore.kvcache.tally import Rows, distinct
+from labcore.tally import Rows, distinct
 
 FLOOR = 1e-4  # attention below this is drawn as this, on log scales
 

@@ -209,17 +209,6 @@ def test_paired_differences_need_the_same_texts() -> None:
     ]
     with pytest.raises(ValueError, match="same texts"):
         tally.paired(rows, "a", "full", keep_ratio=0.5)
-    with pytest.raises(ValueError, match="no trials"):
-        tally.over_trials(rows, "nll", policy="b")
-
-
-def test_spread_is_that_of_numpy() -> None:
-    values = [1.0, 2.0, 4.0, 8.0]
-    found = tally.spread(values)
-    assert found.mean == np.mean(values)
-    assert found.error == pytest.approx(np.std(values, ddof=1) / 2)
-    assert (found.low, found.high, found.n) == (1.0, 8.0, 4)
-    assert math.isnan(tally.spread([1.0]).error)
 
 
 def test_texts_have_exact_lengths_and_say_when_they_are_short() -> None:

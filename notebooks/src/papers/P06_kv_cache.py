@@ -26,7 +26,7 @@ import torch
 
 from labcore import assets
 from labcore.kvcache import experiment, figures
-from labcore.kvcache.tally import distinct, over_trials, pick
+from labcore.tally import distinct, over, pick
 
 result = experiment.load_result()  # measurements that come with the lab
 arrays, tables = result.arrays, result.tables
@@ -286,7 +286,7 @@ def perplexity(cache, **options):
 
 lines = []
 for name in names:
-    committed = over_trials(prune, "perplexity", policy=name, **at).mean
+    committed = over(prune, "perplexity", policy=name, **at).mean
     line = f"{name:16s} committed {committed:7.2f}"
     if live:
         cache = Policy(*POLICIES[name]).compress(prompt, keep_ratio=0.5, skip_layers=())
@@ -372,12 +372,12 @@ lab.show(figures.passkey_norms(histograms))
 
 # %%
 for filler in ("repeat", "prose"):
-    digits = over_trials(tables["passkey_norms"], "mean_percentile", filler=filler)
+    digits = over(tables["passkey_norms"], "mean_percentile", filler=filler)
     print(f"{filler}: mean norm percentile of digits {digits.mean:.2f}; found:")
     for ratio in (0.75, 0.5, 0.25):
         rows = pick(tables["passkey"], question="after", filler=filler)
         rows = pick(rows, keep_ratio=ratio)
-        found = [over_trials(rows, "exact", policy=p).mean for p in shown_policies]
+        found = [over(rows, "exact", policy=p).mean for p in shown_policies]
         shares = zip(shown_policies, found, strict=True)
         print(f"  {ratio:4.2f} kept:", ", ".join(f"{p} {x:.0%}" for p, x in shares))
 
@@ -596,7 +596,7 @@ def by_my_rule(state, sinks):
 
 
 for sinks, stored in ((0, "high_norm"), (1, "high_norm+sink")):
-    committed = over_trials(prune, "perplexity", policy=stored, **at).mean
+    committed = over(prune, "perplexity", policy=stored, **at).mean
     line = f"longest keys, sinks={sinks}: committed {committed:.1f}"
     if live:
         from labcore.kvcache import Score
