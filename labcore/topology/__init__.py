@@ -6,8 +6,8 @@ Benchmarking Topological Deep Learning", Telyatnikov et al., JDMLR 2025, arXiv 2
 
 Read :mod:`.graphs`, :mod:`.cliques`, :mod:`.complexes` and :mod:`.chains` (cells and matrices),
 :mod:`.liftings` (from one domain to another), :mod:`.sequences` and :mod:`.mamba_model` (a node
-reads its cells), :mod:`.models` and :mod:`.pipeline` (the benchmark). A name loads when it is first
-used.
+reads its cells), :mod:`.layers`, :mod:`.models` and :mod:`.pipeline` (the benchmark). A name loads
+when it is first used.
 """
 
 from importlib import import_module

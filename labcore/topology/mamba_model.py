@@ -128,11 +128,17 @@ class SimplicialMamba(nn.Module):
 
         Returns:
             ``token_norm`` (layers, n, t), ``contribution`` (layers, n, t): norm of what each
-            position adds to the pooled sum; and for Mamba ``delta`` (layers, n, t), the mean step.
+            position adds to the pooled sum; and for Mamba ``delta`` and ``gate`` (layers, n, t), the
+            mean step and the mean gate of the forward block.
         """
         sequencer = NodeSequencer(operators, self.lifting, order=self.order)
         hidden = F.relu(self.encoder(x))
-        seen: dict[str, list[Tensor]] = {"token_norm": [], "contribution": [], "delta": []}
+        seen: dict[str, list[Tensor]] = {
+            "token_norm": [],
+            "contribution": [],
+            "delta": [],
+            "gate": [],
+        }
         for layer in self.layers:
             tokens = sequencer(hidden)
             normed = self.norm(tokens)
@@ -141,6 +147,7 @@ class SimplicialMamba(nn.Module):
             block = getattr(layer, "forward_block", None)
             if isinstance(block, MambaBlock):
                 seen["delta"].append(block.inner(normed)[1].mean(-1))
+                seen["gate"].append(F.silu(block.in_proj(normed).chunk(2, dim=-1)[1]).mean(-1))
             hidden = self._layer(layer, tokens, hidden)
         return {name: torch.stack(parts) for name, parts in seen.items() if parts}
 

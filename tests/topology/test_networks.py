@@ -199,7 +199,7 @@ def test_every_sequence_model_reads_and_explains(kind):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     seen = net.explain(given.x[0], given.operators)
     assert seen["token_norm"].shape == (2, 16, 3)
-    assert ("delta" in seen) == (kind == "mamba")
+    assert ("delta" in seen) == ("gate" in seen) == (kind == "mamba")
 
 
 def test_edges_are_scored_by_their_ends():
