@@ -128,8 +128,8 @@ class SimplicialMamba(nn.Module):
 
         Returns:
             ``token_norm`` (layers, n, t), ``contribution`` (layers, n, t): norm of what each
-            position adds to the pooled sum; and for Mamba ``delta`` and ``gate`` (layers, n, t), the
-            mean step and the mean gate of the forward block.
+            position adds to the pooled sum; and for Mamba ``delta`` and ``gate`` (layers, n, t):
+            the mean step and the mean gate of the forward block.
         """
         sequencer = NodeSequencer(operators, self.lifting, order=self.order)
         hidden = F.relu(self.encoder(x))
