@@ -32,7 +32,7 @@ _HOMES = {
     "steps": "DenseSteps SparseSteps",
     "stgnn": "DynGCRNN load_reference_weights",
     "settings": "Training",
-    "training": "History fit load_weights predict save_weights states_of",
+    "training": "History fit predict states_of",
     "truth": "Truth edge_list explained_share transmission_truth",
     "tu_format": "TemporalGraph pad_graphs read_temporal_tu",
 }

@@ -17,7 +17,7 @@ from labcore.koopman.settings import Config
 from labcore.parts import Findings, Part, run_experiment
 from labcore.runs import Progress, Result, Table, silent
 
-__all__ = ["Config", "export_weights", "load_result", "run", "summary", "trained"]
+__all__ = ["Config", "load_result", "run", "summary", "trained"]
 TOPIC = "koopman"
 RESULTS = Path(__file__).parent / "results"
 
@@ -68,35 +68,24 @@ def load_result(which: Literal["full", "quick"] = "full") -> Result:
     return Result.load(path)
 
 
-def export_weights(result: Result, folder: Path = RESULTS) -> list[Path]:
-    """The weights of the first seed's networks as safetensors, one file a network."""
-    import torch
-    from safetensors.torch import save_file
-
-    from labcore.runs import replacing
-
-    paths = []
-    for network in dict.fromkeys(row["network"] for row in result.tables["shown"]):
-        start = f"{network}/weights/"
-        held = {k.removeprefix(start): v for k, v in result.arrays.items() if k.startswith(start)}
-        paths.append(folder / f"weights-{network}.safetensors")
-        with replacing(paths[-1]) as part:
-            save_file({k: torch.from_numpy(v).contiguous() for k, v in held.items()}, part)
-    return paths
-
-
 def trained(network: str) -> Any:
     """The committed network that was trained on ``network``, first seed, as a ``DynGCRNN``.
 
     Raises:
-        FileNotFoundError: there are no weights of it.
+        ValueError: the result holds no weights of it.
     """
-    from labcore.koopman.stgnn import DynGCRNN
-    from labcore.koopman.training import load_weights
+    import torch
 
-    config = Config.full()
-    model = DynGCRNN(1, config.hidden, config.layers)
-    return load_weights(RESULTS / f"weights-{network}.safetensors", model)
+    from labcore.koopman.stgnn import DynGCRNN
+
+    result, start = load_result(), f"{network}/weights/"
+    held = {k.removeprefix(start): v for k, v in result.arrays.items() if k.startswith(start)}
+    if not held:
+        known = dict.fromkeys(row["network"] for row in result.tables["shown"])
+        raise ValueError(f"no network trained on {network!r}: choose one of {', '.join(known)}")
+    model = DynGCRNN(1, result.config["hidden"], result.config["layers"])
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in held.items()})
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def summary(result: Result) -> Table:

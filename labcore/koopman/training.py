@@ -1,4 +1,4 @@
-"""Training of the classifier, and what its weights are kept as.
+"""Training of the classifier.
 
 Cross-entropy on the logit; with a Koopman head also on the logit that K alone reaches from the
 first state, and the error of K's whole trajectory (the published loss).
@@ -6,7 +6,6 @@ first state, and the error of K's whole trajectory (the published loss).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from labcore.koopman.data import Dataset
 from labcore.koopman.settings import Training
 from labcore.koopman.stgnn import DynGCRNN
-from labcore.runs import replacing
 
 Report = Callable[[int, int, str], None]
 
@@ -122,34 +120,6 @@ def _loss(model: DynGCRNN, dataset: Dataset, rows: np.ndarray, how: Training) ->
     error = (walked - states).square().mean() + how.koopman_decay * model.K.square().sum()
     linear = entropy(model.logits(walked[:, -1], mask), y)
     return entropy(logits, y) + linear + how.koopman_weight * error
-
-
-def save_weights(model: DynGCRNN, path: str | Path) -> Path:
-    """Write the weights as safetensors, under a temporary name first."""
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    with replacing(path) as part:
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
-    return path
-
-
-def load_weights(path: str | Path, model: DynGCRNN) -> DynGCRNN:
-    """Read weights of :func:`save_weights` into ``model``; no code in the file can run.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: names or shapes are not the model's.
-    """
-    from safetensors.torch import load_file
-
-    if not Path(path).exists():
-        raise FileNotFoundError(f"no weights at {path}: lab run koopman --full trains them")
-    try:
-        model.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise ValueError(f"{Path(path).name} holds other weights: {error}") from error
-    return model.eval().requires_grad_(requires_grad=False)
 
 
 def curve_accuracy(dataset: Dataset, *, ridge: float = 1.0) -> float:

@@ -92,7 +92,7 @@ def test_the_committed_result_and_weights_belong_together() -> None:
         x = torch.from_numpy(graph.x)[None, ..., None]
         states = trained("synthetic")(x, torch.from_numpy(graph.A)[None].float())[1][0].numpy()
     np.testing.assert_allclose(states, graph.states, atol=2e-3)
-    with pytest.raises(FileNotFoundError, match="lab run koopman"):
+    with pytest.raises(ValueError, match="choose one of"):
         trained("nowhere")
 
 
