@@ -169,7 +169,7 @@ def cif_races(turns: int) -> list[Row]:
 
     peers: list[tuple[str, str, Callable[[Tensor, Tensor], Tensor], str, float]] = [
         (RELEASED, "scatter", lambda x, a: cif_scatter(x, a, targets), ">= 3", 1e-4),
-        ("plain loop", "frame by frame", loop_rule, ">= 10", 1e-3),
+        ("plain loop", "frame by frame", loop_rule, "none set", 1e-3),
     ]
     for peer, kind, rule, goal, most in peers:
         agreement = _agree(ours_rule(frames, alpha), rule(frames, alpha), most)

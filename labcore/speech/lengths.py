@@ -210,10 +210,10 @@ def ctc_compress(
     flat = runs + n * torch.arange(b, device=runs.device)[:, None]
     flat = torch.where(valid, flat, b * n).flatten()
     each = valid.to(frames.dtype) if weights is None else weights * valid
-    total = frames.new_zeros(b * n + 1).index_add(0, flat, each.flatten()).clamp_min(1e-12)
+    total = frames.new_zeros(b * n + 1).index_add_(0, flat, each.flatten()).clamp_min(1e-12)
     rows = frames if weights is None else frames * weights[..., None]
-    mixed = frames.new_zeros(b * n + 1, d).index_add(0, flat, rows.flatten(0, 1))
-    mixed = (mixed / total[:, None])[:-1]
+    mixed = frames.new_zeros(b * n + 1, d).index_add_(0, flat, rows.flatten(0, 1))
+    mixed = mixed.div_(total[:, None])[:-1]
     matrix = None
     if with_assignment:
         share = each / total[flat].view(b, t)
