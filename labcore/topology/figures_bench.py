@@ -25,7 +25,7 @@ def leaderboard(rows: Rows, *, data: str) -> go.Figure:
     found = {name: score(here, data, name) for name in distinct(here, "label")}
     order = sorted(found, key=lambda n: found[n].mean)
     fig = go.Figure()
-    for i, domain in enumerate(("baseline", *DOMAINS)):
+    for i, domain in enumerate(_ORDER):
         names = [n for n in order if _domain(here, n) == domain]
         if not names:
             continue
@@ -82,7 +82,7 @@ def table_map(rows: Rows) -> go.Figure:
             hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
         )
     )  # fmt: skip
-    fig.update_xaxes(title_text="data set", side="top")
+    fig.update_xaxes(title_text="data set")
     fig.update_yaxes(title_text="", autorange="reversed")
     said = ", ".join(
         f"{name} {labels[int(np.nanargmax(mean[:, j]))]} {best[j]:.3f}"
@@ -142,29 +142,35 @@ def _best(rows: Rows, data: str) -> str | None:
 
 
 def cost(rows: Rows, *, data: str) -> go.Figure:
-    """Accuracy against CPU seconds of one run."""
+    """CPU seconds of one run of every model, its accuracy written beside the mark."""
     here = [r for r in pick(rows, data=data) if not r["label"].startswith("ablation")]
-    names = [n for n in distinct(here, "label") if score(here, data, n, "seconds").mean > 0]
+    seconds = {n: score(here, data, n, "seconds").mean for n in distinct(here, "label")}
+    order = sorted((n for n in seconds if seconds[n] > 0), key=lambda n: -seconds[n])
     fig = go.Figure()
-    for i, name in enumerate(names):
-        fig.add_scatter(
-            x=[score(here, data, name, "seconds").mean],
-            y=[score(here, data, name).mean],
-            mode="markers",
-            name=name,
-            marker={"size": 12, "symbol": viz.SYMBOLS[i % 8], "color": viz.PALETTE[i % 8]},
-        )
-    fig.update_xaxes(title_text="CPU seconds of a run (log scale)", type="log")
-    fig.update_yaxes(title_text="test accuracy (share right)")
-    said = ", ".join(f"{n} {score(here, data, n, 'seconds').mean:.1f} s" for n in names)
+    for i, domain in enumerate(_ORDER):
+        names = [n for n in order if _domain(here, n) == domain]
+        if names:
+            fig.add_scatter(
+                x=[seconds[n] for n in names], y=names, mode="markers+text", name=domain,
+                text=[f"  {score(here, data, n).mean:.3f}" for n in names],
+                textposition="middle right",
+                marker={"size": 12, "symbol": viz.SYMBOLS[i], "color": viz.PALETTE[(i + 7) % 8]},
+                hovertemplate="%{y}: %{x:.2f} s<extra></extra>",
+            )  # fmt: skip
+    low, high = (np.log10([seconds[n] for n in order]).min(), np.log10(max(seconds.values())))
+    span = [low - 0.1, high + 0.35 * (high - low) + 0.1]
+    fig.update_xaxes(title_text="CPU seconds of a run (log scale)", type="log", range=span)
+    fig.update_yaxes(categoryorder="array", categoryarray=order, title_text="")
+    fig.update_layout(legend={"orientation": "h", "y": -0.16, "yanchor": "top"})
+    said = ", ".join(f"{n} {seconds[n]:.1f} s" for n in reversed(order))
     return viz.finish(
         fig,
-        title=f"{data}: accuracy and its price",
+        title=f"{data}: what a run costs",
         alt=f"Seconds a run: {said}.",
-        caption="Up is better, left is cheaper.",
+        caption="The number beside each mark is the mean test accuracy.",
         source="cost",
         params={"data": data},
-        height=460,
+        height=170 + 32 * len(order),
     )
 
 

@@ -124,8 +124,10 @@ def lifting_gallery(views: Sequence[tuple[str, Any]], *, graph: str) -> go.Figur
                         **at)  # fmt: skip
         fig.add_scatter(x=seen.places[:, 0], y=seen.places[:, 1], mode="markers",
                         marker={"size": 5, "color": viz.PALETTE[0]}, **style, **at)  # fmt: skip
-    fig.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, title="")
-    fig.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, title="")
+    bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
+    fig.update_xaxes(title="", **bare)
+    fig.update_yaxes(title="", **bare)
+    fig.update_layout(margin={"t": 120})
     said = "; ".join(f"{name} {'/'.join(map(str, v.sizes))}" for name, v in views)
     return viz.finish(
         fig,
@@ -215,7 +217,7 @@ def flow_parts(
         mode="markers",
         showlegend=False,
         marker={
-            "symbol": "arrow", "angle": angle, "size": 6 + 14 * np.abs(flow) / most,
+            "symbol": "arrow", "angle": angle, "size": 9 + 14 * np.abs(flow) / most,
             "color": np.abs(flow), "colorscale": viz.SEQUENTIAL, "cmin": 0, "cmax": most,
             "colorbar": {"title": "|flow|"},
         },
