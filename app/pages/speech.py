@@ -76,7 +76,7 @@ def committed() -> Result:
 def view_of(place: int) -> explorer.ClipView:
     """An exhibited clip, by its place in the menu."""
     numbers = list(explorer.exhibit_names(committed()).values())
-    return explorer.clip_view_of(committed(), numbers[min(place, len(numbers) - 1)])
+    return explorer.clip_view_of(committed(), numbers[place])
 
 
 @cached

@@ -18,7 +18,7 @@ from labcore.speech.labels import SPLITS
 PAPER = "arXiv 2409.17044"
 SCALE = (
     "Whisper tiny.en and a 2 M Conformer; SmolLM2-135M and Gemma-3-270M; spoken digit strings, "
-    "50 steps"
+    "32 steps"
 )
 TASKS = ("asr", "st")
 ALL, CLOCK = "all five", "without cif, ctc"

@@ -32,9 +32,9 @@ from labcore.speech.training import (
 )
 
 SPLITS = ("test", "real")
-REVISION = 2  # raise it when a cell's code or prompts give other numbers
+REVISION = 3  # raise it when a cell's code or prompts give other numbers
 MAX_TOKENS = 16  # of an answer
-LISTEN_EVERY = 20  # steps
+LISTEN_EVERY = 16  # steps
 METER_CLIPS = 4
 
 
