@@ -53,14 +53,15 @@ def hear(sound: np.ndarray, progress: Progress = silent) -> Heard:
             frames = here
         progress(done + 1, steps, name)
     for done, kind in enumerate(LIVE):
-        seen: dict[str, Any] = exhibits.look(_model(kind), frames)
+        seen: dict[str, Any] = exhibits.look(trained_model(kind), frames)
         found.arrays.update({f"{k}/{kind}": v for k, v in seen["arrays"].items()})
         found.answers[kind] = seen["answers"]
         progress(len(ENCODERS) + done + 1, steps, kind)
     return found
 
 
-def _model(kind: str) -> Any:
+def trained_model(kind: str) -> Any:
+    """The committed adapter of this kind between the conformer and its language model."""
     start = f"live/{kind}/"
     arrays = load_result().arrays
     weights = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}

@@ -166,10 +166,10 @@ print("answers:", first.answers["conv"])
 # %%
 if live:
     from labcore.speech import make_encoder
-    from labcore.speech.live import _model
+    from labcore.speech.live import trained_model
     from labcore.speech.settings import PROMPTS
 
-    model = _model("conv")
+    model = trained_model("conv")
     heard = make_encoder("conformer").encode([sound])
     order = torch.randperm(int(heard.lengths), generator=lab.generator)
     for name, x in (("in order", heard.features), ("shuffled", heard.features[:, order])):
