@@ -80,11 +80,9 @@ def mel_filters(bins: int = WINDOW // 2 + 1) -> Float[np.ndarray, "mel bins"]:
     top = mel(np.array(SAMPLE_RATE / 2.0))
     edges = hertz(np.linspace(0.0, float(top), MELS + 2))
     centres = np.linspace(0, SAMPLE_RATE / 2, bins)
-    slopes = (edges[:, None] - centres[None]) / np.diff(edges)[:, None].repeat(bins, 1)[
-        np.r_[0 : MELS + 1, MELS]
-    ]
-    rising = -slopes[:MELS]
-    falling = (edges[2:, None] - centres) / np.diff(edges)[1:, None]
+    width = np.diff(edges)[:, None]
+    rising = (centres - edges[:-2, None]) / width[:-1]
+    falling = (edges[2:, None] - centres) / width[1:]
     filters = np.maximum(0, np.minimum(rising, falling))
     area = 2.0 / (edges[2:] - edges[:MELS])
     return np.asarray(filters * area[:, None])
