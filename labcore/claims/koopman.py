@@ -8,15 +8,16 @@ compares with a baseline of the input asks whether the explanation says more tha
 import numpy as np
 
 from labcore.claims import Claim, Finding
-from labcore.koopman.names import Mean, difference, mean_of, networks, values
+from labcore.koopman.names import difference, mean_of, networks, positive, values
 from labcore.runs import Result
+from labcore.tally import Spread
 
 PAPER = "arXiv 2410.13469"
 SCALE = "simulated infections on pieces of 50 people, DynGCRNN of 2 layers x 16, trained here"
 STILL = 0.01  # an AUC that moves by more than this has changed
 
 
-def _said(found: Mean) -> str:
+def _said(found: Spread) -> str:
     return f"{found.mean:.2f} ± {found.error:.2f}"
 
 
@@ -38,12 +39,12 @@ def _sample(result: Result, target: str, name: str) -> str:
 def _above(result: Result, target: str, name: str, level: float) -> bool:
     """In every network above a level by more than two standard errors."""
     found = [mean_of(values(result, n, target, name) - level) for n in networks(result)]
-    return all(f.positive for f in found)
+    return all(positive(f) for f in found)
 
 
 def _better(result: Result, target: str, ours: str, other: str) -> bool:
     """In every network better than another explainer on the same graphs."""
-    return all(difference(result, n, target, ours, other).positive for n in networks(result))
+    return all(positive(difference(result, n, target, ours, other)) for n in networks(result))
 
 
 def _times(result: Result) -> Finding:

@@ -10,8 +10,7 @@ in one shape, beside trivial ones) and :mod:`.metrics`. :mod:`.article` runs the
 article's own files. A name loads when it is first used.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "article": "article_dataset audit",
@@ -19,7 +18,7 @@ _HOMES = {
     "contacts": "Contacts load_contacts make_contacts merge_repeats read_contacts sample_piece",
     "data": "Dataset Recipe Sample dissemination_dataset make_sample synthetic_contacts",
     "deletion": "deletion_curve",
-    "dmd": "DMDResult dmd",
+    "dmd": "DMDResult",
     "explain": "Explanation always contact_count count_change degree explain_dmd explain_pca "
     "explain_sindy input_flag random",
     "gradients": "edge_gradient integrated_gradients saliency",
@@ -36,15 +35,4 @@ _HOMES = {
     "truth": "Truth edge_list explained_share transmission_truth",
     "tu_format": "TemporalGraph pad_graphs read_temporal_tu",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split() if name != home}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

@@ -7,19 +7,17 @@ chosen on the validation part. Sizes: :mod:`.settings`.
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from labcore.koopman.names import NAMES, TARGETS
+from labcore.koopman.names import NAMES, TARGETS, mean_of
 from labcore.koopman.settings import Config
 from labcore.parts import Findings, Part, run_experiment
-from labcore.runs import Progress, Result, Table, silent
+from labcore.runs import Progress, Result, Table, committed, silent
 
 __all__ = ["Config", "load_result", "run", "summary", "trained"]
 TOPIC = "koopman"
-RESULTS = Path(__file__).parent / "results"
 
 
 def run(config: Config, progress: Progress | None = None) -> Result:
@@ -54,18 +52,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; neither torch nor the contact networks are needed.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = RESULTS / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of koopman: lab run koopman --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, TOPIC)
 
 
 def trained(network: str) -> Any:
@@ -148,22 +135,21 @@ def _averages(explained: Table, arrays: dict[str, np.ndarray], config: Config) -
         for target in TARGETS:
             stacks = [arrays[f"{network}@{seed}/{target}"] for seed in seeds]
             for i, name in enumerate(NAMES):
-                values = [s[i][~np.isnan(s[i])].astype(np.float64) for s in stacks]
-                values = [v for v in values if len(v)]
-                if not values:
+                means = [m for m in (mean_of(s[i]) for s in stacks) if m.n]
+                if not means:
                     continue
-                together, means = np.concatenate(values), [float(v.mean()) for v in values]
+                found = mean_of(np.concatenate([s[i] for s in stacks]))
                 table.append(
                     {
                         "network": network,
                         "explainer": name,
                         "target": target,
-                        "mean": float(together.mean()),
-                        "sd": float(together.std(ddof=1)) if len(together) > 1 else float("nan"),
-                        "graphs": len(together),
-                        "seeds": len(values),
-                        "low": min(means),
-                        "high": max(means),
+                        "mean": found.mean,
+                        "sd": found.sd,
+                        "graphs": found.n,
+                        "seeds": len(means),
+                        "low": min(m.mean for m in means),
+                        "high": max(m.mean for m in means),
                     }
                 )
     return table

@@ -1,11 +1,12 @@
 """Names of explainers, scores and networks, and what pictures and claims read off a result."""
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 from jaxtyping import Float32
 
 from labcore.runs import Result
+from labcore.tally import Spread, spread
 
 # explainer -> what it is made from
 MADE_FROM = {
@@ -33,6 +34,7 @@ MADE_FROM = {
 }
 NAMES = tuple(MADE_FROM)
 SAME_TIMES = ("dmd_global", "dmd_norm", "dmd_max_step")  # as "dmd": they differ in nodes only
+NOTHING = Spread(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 # score -> what it says
 TARGETS = {
     "time_auc": "AUC of true steps",
@@ -47,28 +49,16 @@ TARGETS = {
 }
 
 
-@dataclass(frozen=True)
-class Mean:
-    """Mean over graphs with its standard error."""
-
-    mean: float
-    error: float
-    n: int
-
-    @property
-    def positive(self) -> bool:
-        """Whether it lies above zero by more than two standard errors."""
-        return bool(self.mean - 2 * self.error > 0)
-
-
-def mean_of(values: np.ndarray) -> Mean:
-    """Mean and standard error of what is not NaN; a single value has no error (NaN)."""
+def mean_of(values: np.ndarray) -> Spread:
+    """Mean and spread of what is not NaN; all of it NaN, of no trials, when nothing is left."""
     here = np.asarray(values, dtype=np.float64)
     here = here[~np.isnan(here)]
-    if not len(here):
-        return Mean(float("nan"), float("nan"), 0)
-    error = here.std(ddof=1) / np.sqrt(len(here)) if len(here) > 1 else float("nan")
-    return Mean(float(here.mean()), float(error), len(here))
+    return spread(here.tolist()) if len(here) else NOTHING
+
+
+def positive(found: Spread) -> bool:
+    """Whether a mean lies above zero by more than two standard errors."""
+    return found.mean - 2 * found.error > 0
 
 
 def networks(result: Result) -> list[str]:
@@ -91,7 +81,7 @@ def values(
     return np.concatenate([result.arrays[f"{network}@{seed}/{target}"][i] for seed in seeds])
 
 
-def difference(result: Result, network: str, target: str, ours: str, other: str) -> Mean:
+def difference(result: Result, network: str, target: str, ours: str, other: str) -> Spread:
     """Mean difference of two explainers on the same graphs."""
     pair = [values(result, network, target, name) for name in (ours, other)]
     return mean_of(pair[0] - pair[1])
