@@ -288,10 +288,15 @@ lab.show(figures.flip_lottery(lottery(result, network, 0, degree=3), degree=3))
 
 # %% [markdown]
 # **Who infected whom?** Pairs whose both ends took part are easy to find: the states encode who is
-# infected. Among *these* pairs, which passed it on?
+# infected. Among *these* pairs, which passed it on? Look where plain counting of contacts stands, and which
+# explainer alone keeps up with it.
 
 # %%
 lab.show(figures.score_dots(result, target="hard_edge_auc", network=network))
+
+# %% [markdown]
+# SINDy and the modes hardly leave chance: the state of a person says *that* they are infected, not by whom. The
+# edge gradient asks how the logit depends on each contact; it needs the model, not only its states.
 
 # %% [markdown]
 # ## 6 · Cut what is called relevant
