@@ -83,7 +83,7 @@ def next_characters(
     *,
     context: int,
     temperature: float,
-    length: int = 32,
+    length: int = 24,
     seed: int = 0,
 ) -> tuple[tuple[str, ...], Float[np.ndarray, " v"], str]:
     """What the trained network says after the last ``context`` characters of a prompt.
