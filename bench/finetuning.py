@@ -67,7 +67,7 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
     report = progress or silent
     table: list[Row] = []
     for done, tokens in enumerate(SIZES):
-        table += race(tokens, 7 if quick else 15)
+        table += race(tokens, 5 if quick else 11)
         report(done + 1, len(SIZES), f"{tokens} tokens")
     return table
 

@@ -4,10 +4,10 @@ One multiply-add is two FLOPs; norms, GELU and softmax are not counted, as in ev
 figure. With n tokens in, m out (m = n where nothing is dropped), width D and MLP ratio r a layer's
 forward pass takes
 
-    key, value       2 n D^2 * 2
-    query, output    2 m D^2 * 2        (only tokens that stay need a query)
-    MLP              2 m D^2 * 2 r
-    attention        4 m n D
+    query, key, value   2 n D^2 * 3
+    output              2 m D^2
+    MLP                 2 m D^2 * 2 r
+    attention           4 m n D
 
 Backward: the gradient of the input costs the linear part once and attention twice; the gradient of
 the weights the linear part once more, in trainable layers only. Layers below the lowest trainable
@@ -98,7 +98,7 @@ def training_flops(
         trainable_layers: Zero-based layers that train; all by default.
         freeze_embedding: Layers below the lowest trainable one then need no backward pass.
         tokens_out: Tokens whose result each layer computes. By default those that entered: the
-            published method. Fewer where dropped tokens are left out before query and MLP.
+            published method. Fewer where dropped tokens are left out before attention and MLP.
         reached_from: Lowest layer with a backward pass, where that is not the lowest trainable
             one: adapters ask for input gradients and hardly any weight gradients.
 
@@ -120,7 +120,7 @@ def training_flops(
     lowest = lowest if reached_from is None else reached_from
     unit, layers = 2 * spec.hidden_size**2, []
     for layer, (n, out) in enumerate(zip(entering, leaving, strict=True)):
-        linear = unit * (2 * n + (2 + 2 * spec.mlp_ratio) * out)
+        linear = unit * (3 * n + (1 + 2 * spec.mlp_ratio) * out)
         attention = 4.0 * n * out * spec.hidden_size
         reached = layer >= lowest
         layers.append(
@@ -202,7 +202,7 @@ def saved_activation_bytes(model: nn.Module | None = None) -> Iterator[SavedByte
             saved._seen[pointer] = tensor.detach()  # held, so that no other storage takes its place
             saved.total += storage.nbytes()
             saved.tensors += 1
-        return tensor
+        return tensor.detach()  # a result that held itself would never be freed
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

@@ -13,10 +13,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "alast": "ALaST Savings StepReport",
+    "alast": "ALaST",
     "budgets": "ALaSTConfig BudgetSchedule class_token_delta",
     "layers": "run_block run_block_reference",
     "reference": "PlainALaST",
+    "reports": "Savings StepReport",
     "sampling": "draw_layers inclusion_probabilities",
     "trunk": "find_trunk",
 }

@@ -4,7 +4,7 @@ from statistics import median
 
 import torch
 
-from labcore.finetuning.data import clothing
+from labcore.finetuning.data import task_of
 from labcore.finetuning.models import build
 from labcore.finetuning.settings import Trial
 from labcore.finetuning.strategies import learner
@@ -20,23 +20,25 @@ def step_costs(trial: Trial, rounds: int, seed: int, report: Progress) -> Table:
     """
     recipe = trial.recipe
     total = rounds + _WARM_UP
-    channels = 3 if recipe.model == "vit-s" else 1
-    pictures = clothing(
-        recipe.batch * total, 10, image_size=recipe.image_size, channels=channels, seed=seed
-    ).train
-    held = {
-        name: learner(
-            name, build(recipe.model, recipe.image_size, seed=seed),
-            num_layers=recipe.num_layers, lr=recipe.lr, seed=seed,
+    task = task_of(
+        recipe.data, recipe.batch * total, 10, image_size=recipe.image_size,
+        channels=recipe.channels, seed=seed,
+    )  # fmt: skip
+    pictures, held = task.train, {}
+    for name in trial.strategies:
+        model = build(recipe.model, recipe.image_size, classes=task.classes, seed=seed)
+        held[name] = learner(
+            name, model.to(recipe.device), num_layers=recipe.num_layers, lr=recipe.lr, seed=seed
         )
-        for name in trial.strategies
-    }  # fmt: skip
     seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in held}
     torch.manual_seed(seed)
     for turn in range(total):
         report(turn, total, "steps in turns")
         part = slice(turn * recipe.batch, (turn + 1) * recipe.batch)
-        batch = pictures.images[part], pictures.labels[part]
+        batch = (
+            pictures.images[part].to(recipe.device),
+            pictures.labels[part].to(recipe.device),
+        )
         for name, one in held.items():
             plain = one.step(batch, False)
             counted = one.step(batch, True)

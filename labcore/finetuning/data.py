@@ -39,6 +39,28 @@ class Task:
     train_pixels: Float[Tensor, "n p"]
     test_pixels: Float[Tensor, "m p"]
 
+    @property
+    def classes(self) -> int:
+        """Labels are below this."""
+        return int(max(self.train.labels.max(), self.test.labels.max())) + 1
+
+
+def task_of(
+    name: str, train: int, test: int, *, image_size: int = 28, channels: int = 1, seed: int = 0
+) -> Task:
+    """``fashion-mnist``, or a data set that torchvision knows and fetches (``CIFAR100``).
+
+    Raises:
+        ValueError: torchvision has no such data set, or it has too few pictures.
+        ImportError: another data set than ours without torchvision.
+        AssetError: the pictures are not here and cannot be fetched.
+    """
+    if name == "fashion-mnist":
+        return clothing(train, test, image_size=image_size, channels=channels, seed=seed)
+    from labcore.finetuning.torchvision_data import photographs_of
+
+    return photographs_of(name, train, test, image_size=image_size, seed=seed)
+
 
 def clothing(
     train: int, test: int, *, image_size: int = 28, channels: int = 1, seed: int = 0
@@ -59,7 +81,7 @@ def clothing(
     held, pixels = {}, {}
     for part, n, number in (("train", train, seed), ("test", test, 0)):
         images, labels = fashion_mnist(part)
-        chosen = _balanced(labels, n, np.random.default_rng(1000 + number))
+        chosen = balanced(labels, n, np.random.default_rng(1000 + number))
         grey = torch.from_numpy(images[chosen].astype(np.float32) / 255)
         wanted = torch.from_numpy(labels[chosen].astype(np.int64))
         pixels[part] = grey.flatten(1)
@@ -75,7 +97,7 @@ def digits(n: int, *, part: str = "train", seed: int = 0) -> Split:
         AssetError: the pictures are not here and cannot be fetched.
     """
     images, labels = mnist(part)
-    chosen = _balanced(labels, n, np.random.default_rng(seed))
+    chosen = balanced(labels, n, np.random.default_rng(seed))
     grey = torch.from_numpy(images[chosen].astype(np.float32) / 255)
     return Split(_for_model(grey, 28, 1), torch.from_numpy(labels[chosen].astype(np.int64)))
 
@@ -122,7 +144,7 @@ def middle_square(
 
 def for_real_model(
     pixels: UInt8[np.ndarray, "y x 3"], image_size: int = 224
-) -> Float[Tensor, "1 3 y x"]:
+) -> Float[Tensor, "1 3 s s"]:
     """The middle square of a picture, normalised as the real model wants it."""
     square = torch.from_numpy(middle_square(pixels, image_size).astype(np.float32) / 255)
     return _normalised(square.permute(2, 0, 1).unsqueeze(0))
@@ -143,7 +165,7 @@ def _normalised(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def _balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def balanced(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Row numbers: every class as often as the others, up to one, in random order."""
     classes = np.unique(labels)
     if not 1 <= n <= len(classes) * min(np.bincount(labels)[classes]):

@@ -1,8 +1,9 @@
 """The experiment: fine-tune two real networks in every way, and say what each way cost.
 
 A small ViT pre-trained here on digits and DINOv2's ViT-S learn clothing. Every run is a part of its
-own, so a run that is stopped goes on. Then all strategies take steps in turns on one clock, and two
-photographs go through the real model for the pictures. Settings: :mod:`.settings`.
+own, so a run that is stopped goes on. All strategies also take steps in turns on one clock, two
+photographs go through the real model, and some strategies race for the same CPU time. Settings:
+:mod:`.settings`.
 """
 
 from collections.abc import Iterator
@@ -14,13 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from labcore.finetuning.settings import BUDGETS, Config, Trial
-from labcore.finetuning.tally import distinct, over_runs, pick
+from labcore.finetuning.tally import Rows, distinct, over_runs, pick
 from labcore.parts import Findings, Part, run_experiment
 from labcore.runs import Progress, Result, Table, silent
 
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "finetuning"
-_SECONDS = {"small": 8, "scratch": 10, "vit-s": 45}
+_SECONDS = {"small": 8, "scratch": 8, "vit-s": 45}
 
 
 def run(config: Config, progress: Progress | None = None) -> Result:
@@ -60,30 +61,26 @@ def load_result(which: Literal["full", "quick"] = "full") -> Result:
 
 
 def _parts(config: Config) -> Iterator[Part]:
-    """First seeds, trial by trial; the clock and the photographs; then the other seeds."""
+    """The clock and the photographs; then every model and strategy, seed by seed; the race last."""
     tasks = {trial.name: _task_of(trial) for trial in config.trials}
+    frozen = {trial.name: _frozen_of(trial, tasks[trial.name]) for trial in config.trials}
     measured = [trial for trial in config.trials if trial.name != "scratch"]
-    for trial in measured:
-        yield Part(f"baselines {trial.name}", 5, _baselines(trial, tasks[trial.name]))
-    for first in (True, False):  # the first four everywhere, then the clock, then the rest
+    for trial in measured if config.clock_rounds else ():
+        yield Part(f"clock {trial.name}", 30, _clock(trial, config.clock_rounds, config.seed))
+    for name in config.photographs:
+        yield Part(f"photograph {name}", 10, _photograph(name))
+    for number in range(max(len(trial.seeds) for trial in config.trials)):
         for trial in config.trials:
-            for name in trial.strategies[:4] if first else trial.strategies[4:]:
-                yield _run_part(trial, tasks[trial.name], name, trial.seeds[0])
-        if not first:
-            continue
-        for trial in measured if config.clock_rounds else ():
-            yield Part(f"clock {trial.name}", 30, _clock(trial, config.clock_rounds, config.seed))
-        for name in config.photographs:
-            yield Part(f"photograph {name}", 10, _photograph(name))
+            for seed in trial.seeds[number : number + 1]:
+                if trial in measured:
+                    work = _baselines(trial, tasks[trial.name], frozen[trial.name], seed)
+                    yield Part(f"baselines {trial.name} {seed}", 8, work)
+                for name in trial.strategies:
+                    work = _one_run(trial, tasks[trial.name], frozen[trial.name], name, seed)
+                    yield Part(f"{trial.name} {name} {seed}", _SECONDS.get(trial.name, 60), work)
     for trial in config.trials:
-        for seed in trial.seeds[1:]:
-            for name in trial.repeated:
-                yield _run_part(trial, tasks[trial.name], name, seed)
-
-
-def _run_part(trial: Trial, task: Any, strategy: str, seed: int) -> Part:
-    title = f"{trial.name} {strategy} {seed}"
-    return Part(title, _SECONDS[trial.name], _one_run(trial, task, strategy, seed))
+        for seed in trial.seeds if trial.runners else ():
+            yield Part(f"race {trial.name} {seed}", 40, _race(trial, tasks[trial.name], seed))
 
 
 def _task_of(trial: Trial) -> Any:
@@ -93,23 +90,39 @@ def _task_of(trial: Trial) -> Any:
     @cache
     def task(seed: int) -> data.Task:
         recipe = trial.recipe
-        channels = 3 if recipe.model == "vit-s" else 1
-        size = recipe.image_size
-        return data.clothing(
-            recipe.train, recipe.test, image_size=size, channels=channels, seed=seed
-        )
+        return data.task_of(
+            recipe.data, recipe.train, recipe.test, image_size=recipe.image_size,
+            channels=recipe.channels, seed=seed,
+        )  # fmt: skip
 
     return task
 
 
-def _one_run(trial: Trial, task: Any, strategy: str, seed: int) -> Any:
+def _frozen_of(trial: Trial, task: Any) -> Any:
+    """What the head reads of a seed's training pictures before any training."""
+
+    @cache
+    def frozen(seed: int) -> Any:
+        from labcore.finetuning.models import build, features
+
+        held, recipe = task(seed), trial.recipe
+        model = build(recipe.model, recipe.image_size, classes=held.classes)
+        return features(model.to(recipe.device).eval(), held.train.images)
+
+    return frozen
+
+
+def _one_run(trial: Trial, task: Any, frozen: Any, strategy: str, seed: int) -> Any:
     def work(report: Progress) -> Findings:
         from labcore.finetuning.training import fine_tune
 
-        found = fine_tune(strategy, trial.recipe, task(seed), seed=seed, progress=report)
-        about = {"model": trial.name, "strategy": strategy, "seed": seed}
+        found = fine_tune(
+            strategy, trial.recipe, task(seed), seed=seed, frozen=frozen(seed), progress=report
+        )
         row = {
-            **about,
+            "model": trial.name,
+            "strategy": strategy,
+            "seed": seed,
             "accuracy": found.accuracy,
             "test": trial.recipe.test,
             "train": trial.recipe.train,
@@ -118,10 +131,6 @@ def _one_run(trial: Trial, task: Any, strategy: str, seed: int) -> Any:
             "trained": found.trained,
             **found.costs(),
         }
-        curve = [
-            {**about, "step": step, "cpu_seconds": spent, "accuracy": score}
-            for step, spent, score in found.curve
-        ]
         arrays: dict[str, np.ndarray] = {}
         if found.reports[0].deltas and seed == trial.seeds[0]:
             depth, start = len(found.reports[0].tokens), f"{trial.name}/{strategy}/"
@@ -132,27 +141,36 @@ def _one_run(trial: Trial, task: Any, strategy: str, seed: int) -> Any:
                 f"{start}deltas": np.array([r.deltas for r in found.reports], np.float32),
                 f"{start}trained": np.array(trained),
             }
-        return Findings(arrays, {"runs": [row], "curves": curve})
+        return Findings(arrays, {"runs": [row]})
 
     return work
 
 
-def _baselines(trial: Trial, task: Any) -> Any:
+def _race(trial: Trial, task: Any, seed: int) -> Any:
+    def work(report: Progress) -> Findings:
+        from labcore.finetuning.race import race_table
+
+        table = race_table(
+            trial.runners, trial.recipe, task(seed), seconds=trial.race_seconds, seed=seed,
+            progress=report,
+        )  # fmt: skip
+        return Findings(tables={"race": [{"model": trial.name, **row} for row in table]})
+
+    return work
+
+
+def _baselines(trial: Trial, task: Any, frozen: Any, seed: int) -> Any:
     def work(report: Progress) -> Findings:
         from labcore.finetuning.models import build, features
         from labcore.finetuning.training import baselines
 
-        table: Table = []
-        for number, seed in enumerate(trial.seeds):
-            report(number, len(trial.seeds), "trivial baselines")
-            held = task(seed)
-            model = build(trial.recipe.model, trial.recipe.image_size)
-            both = (features(model, part.images) for part in (held.train, held.test))
-            scores = baselines(held, *both)
-            table += [
-                {"model": trial.name, "baseline": name, "seed": seed, "accuracy": score}
-                for name, score in scores.items()
-            ]
+        held, recipe = task(seed), trial.recipe
+        model = build(recipe.model, recipe.image_size, classes=held.classes).to(recipe.device)
+        scores = baselines(held, frozen(seed), features(model.eval(), held.test.images))
+        table: Table = [
+            {"model": trial.name, "baseline": name, "seed": seed, "accuracy": score}
+            for name, score in scores.items()
+        ]
         return Findings(tables={"baselines": table})
 
     return work
@@ -187,40 +205,47 @@ def _photograph(name: str) -> Any:
 
 
 def summary(result: Result) -> Table:
-    """Rows for the terminal: accuracy and cost of every strategy, relative to full fine-tuning."""
+    """Rows for the terminal: accuracy and cost of every strategy, beside full fine-tuning's."""
     rows, table = result.tables["runs"], []
     for model in distinct(rows, "model"):
         here = pick(rows, model=model)
         whole = pick(here, strategy="full")
         for name in distinct(here, "strategy"):
-            found = over_runs(here, "accuracy", strategy=name)
             mine = pick(here, strategy=name)
             table.append(
                 {
                     "model": model,
                     "strategy": name,
-                    "accuracy": found.mean,
-                    "spread": found.deviation,
-                    "seeds": found.n,
-                    "CPU s/step": median(r["step_seconds"] for r in mine),
+                    **_score(mine),
+                    "CPU s/step": _median(mine, "step_seconds"),
+                    "GFLOPs/picture": _median(mine, "gflops"),
+                    "saved MB/step": _median(mine, "saved_bytes") / 1e6,
                     "x faster": _ratio(whole, mine, "step_seconds"),
                     "x FLOPs": _ratio(whole, mine, "gflops"),
-                    "x saved bytes": _ratio(whole, mine, "saved_bytes"),
-                    "saved MB": median(r["saved_bytes"] for r in mine) / 1e6,
+                    "x saved": _ratio(whole, mine, "saved_bytes"),
                     "peak MB": _megabytes(mine),
-                    "tokens": float(np.mean([r["mean_tokens"] for r in mine])),
+                    "tokens": _median(mine, "mean_tokens"),
                 }
             )
-    for row in result.tables["baselines"]:
-        table.append({"model": row["model"], "strategy": row["baseline"], "seeds": 1,
-                      "accuracy": row["accuracy"]})  # fmt: skip
+        base = pick(result.tables["baselines"], model=model)
+        for name in distinct(base, "baseline"):
+            table.append({"model": model, "strategy": name, **_score(pick(base, baseline=name))})
     return table
 
 
-def _ratio(whole: Any, mine: Any, column: str) -> float:
-    return median(r[column] for r in whole) / max(median(r[column] for r in mine), 1e-12)
+def _score(rows: Rows) -> dict[str, Any]:
+    found = over_runs(rows, "accuracy")
+    return {"accuracy": found.mean, "spread": found.deviation, "seeds": found.n}
 
 
-def _megabytes(rows: Any) -> float | None:
+def _median(rows: Rows, column: str) -> float:
+    return median(float(row[column]) for row in rows)
+
+
+def _ratio(whole: Rows, mine: Rows, column: str) -> float:
+    return _median(whole, column) / max(_median(mine, column), 1e-12)
+
+
+def _megabytes(rows: Rows) -> float | None:
     peaks = [row["peak_bytes"] for row in rows if row["peak_bytes"] is not None]
     return median(peaks) / 1e6 if peaks else None

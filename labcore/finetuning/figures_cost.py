@@ -104,7 +104,7 @@ def trade_off(runs: Rows, clock: Rows, *, model: str = "vit-s") -> go.Figure:
         colour, symbol, _ = style(name)
         x = seconds / whole[0]
         said.append(f"{label(name)} {found.mean:.1%} at {x:.2f}")
-        size = 8 + 34 * (saved / whole[1]) ** 0.5
+        size = 6 + 24 * (saved / whole[1]) ** 0.5
         fig.add_scatter(
             x=[x], y=[100 * found.mean], mode="markers", name=label(name),
             error_y={"type": "data", "array": [100 * found.deviation], "thickness": 1.3,
@@ -116,7 +116,9 @@ def trade_off(runs: Rows, clock: Rows, *, model: str = "vit-s") -> go.Figure:
         )  # fmt: skip
     fig.update_xaxes(title_text="CPU time of a step (full fine-tuning = 1)", rangemode="tozero")
     fig.update_yaxes(title_text="test accuracy (%)")
-    fig.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "itemsizing": "constant"})
+    fig.update_layout(
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "itemsizing": "constant"}
+    )
     seeds, tested = len(distinct(here, "seed")), here[0]["test"]
     return viz.finish(
         fig,
@@ -127,7 +129,7 @@ def trade_off(runs: Rows, clock: Rows, *, model: str = "vit-s") -> go.Figure:
         f"are the standard deviation over seeds (no bar: one seed), {tested} test pictures.",
         source="trade_off",
         params={"model": model},
-        height=480,
+        height=560,
     )
 
 
@@ -136,50 +138,48 @@ def _costs(rows: Rows, strategy: str) -> tuple[float, float]:
     return tuple(spread([r[c] for r in mine]).mean for c in ("step_seconds", "saved_bytes"))  # type: ignore[return-value]
 
 
-def race(curves: Rows, *, strategies: Sequence[str], model: str = "small") -> go.Figure:
-    """Test accuracy against CPU seconds spent in steps: a race for compute, not for steps.
+def race(table: Rows, *, strategies: Sequence[str], model: str = "small") -> go.Figure:
+    """Test accuracy against CPU seconds spent in steps, every runner for the same CPU time.
 
     Args:
-        curves: The result's table ``curves``.
+        table: The result's table ``race``.
         strategies: Who runs.
         model: Which model.
 
     Raises:
-        ValueError: a strategy without a curve.
+        ValueError: a strategy that did not run.
     """
-    fig, said, last = go.Figure(), [], []
+    fig, said = go.Figure(), []
     for name in strategies:
-        mine = pick(curves, model=model, strategy=name)
+        mine = pick(table, model=model, strategy=name)
         if not mine:
-            raise ValueError(f"{name!r} has no curve on {model!r}")
+            raise ValueError(f"{name!r} did not run on {model!r}: there are "
+                             f"{', '.join(distinct(table, 'strategy'))}")  # fmt: skip
         points = []
-        for step in sorted(distinct(mine, "step")):
-            at = pick(mine, step=step)
+        for look in distinct(mine, "look"):
+            at = pick(mine, look=look)
             times, scores = (spread([row[c] for row in at]) for c in ("cpu_seconds", "accuracy"))
             points.append((times.mean, 100 * scores.mean, 100 * scores.deviation))
         x, y, error = np.array(points).T
-        last.append(float(x[-1]))
-        said.append(f"{label(name)} {y[-1]:.1f} % after {x[-1]:.1f} s")
+        steps = spread([row["step"] for row in pick(mine, look=distinct(mine, "look")[-1])]).mean
+        said.append(f"{label(name)} {y[-1]:.1f} % after {steps:.0f} steps")
         colour, symbol, dash = style(name)
         fig.add_scatter(
-            x=x, y=y, mode="lines+markers", name=label(name),
+            x=x, y=y, mode="lines+markers", name=f"{label(name)}: {steps:.0f} steps",
             error_y={"type": "data", "array": np.nan_to_num(error), "thickness": 1},
             line={"color": colour, "dash": dash}, marker={"symbol": symbol, "size": 9},
             hovertemplate="%{x:.2f} CPU s: %{y:.1f} %<extra>" + label(name) + "</extra>",
         )  # fmt: skip
-    goal = min(last)
-    fig.add_vline(x=goal, line={"dash": "dot", "color": viz.INK})
-    fig.add_annotation(x=goal, y=0.02, yref="paper", xanchor="right", showarrow=False,
-                       text="first one done ")  # fmt: skip
+    seeds = len(distinct(table, "seed"))
     fig.update_xaxes(title_text="CPU time spent in steps (s)", rangemode="tozero")
     fig.update_yaxes(title_text="test accuracy (%)")
     fig.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
     return viz.finish(
         fig,
         title=f"A race for the same compute: {MODELS.get(model, model)}",
-        alt=f"Mean over seeds: {'; '.join(said)}.",
-        caption="Compare heights at the dotted line, where the quickest has spent all its time: "
-        "equal compute, not equal steps.",
+        alt=f"{float(x[-1]):.1f} CPU seconds each, mean of {seeds} seeds: {'; '.join(said)}.",
+        caption="Everybody stops after the same CPU time; who is cheaper takes more steps "
+        f"(legend). Bars: standard deviation over {seeds} seeds; one seed has none.",
         source="race",
         params={"strategies": list(strategies), "model": model},
         height=460,

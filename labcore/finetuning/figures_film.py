@@ -38,7 +38,7 @@ def budget_film(
     fig = make_subplots(
         rows=1, cols=2, column_widths=[0.72, 0.28], shared_yaxes=True, horizontal_spacing=0.03
     )
-    rows, low = np.arange(1, depth + 1), float(min(0.5, budgets.min()))
+    rows, low = np.arange(1, depth + 1), min(0.7, np.floor(20 * float(budgets.min())) / 20)
     fig.add_heatmap(
         z=budgets.T, x=np.arange(1, steps + 1), y=rows, zmin=low, zmax=1.0,
         colorscale=viz.SEQUENTIAL, row=1, col=1, name="budget",

@@ -57,8 +57,8 @@ def survivors(
         for view in trunk.views:
             patches = x.shape[1] - prefix
             keep = keep_count(budget, patches)
-            normed = view.norm1(x)
-            scores = patch_scores(view, normed, view.key_value(normed)[0], "class", prefix)
+            query, key, _ = view.project(view.norm1(x))
+            scores = patch_scores(view, query, key, "class", prefix)
             x = run_block(view, x, keep, prefix=prefix).tokens
             here = here[best_tokens(scores, keep)[0]]
             rows.append(np.isin(np.arange(first), here.numpy()))

@@ -14,8 +14,8 @@ from labcore.blocks.vit import VisionTransformer
 from labcore.finetuning.data import clothing, for_real_model, middle_square
 from labcore.finetuning.filmstrip import delta_profile, survivors
 from labcore.finetuning.models import real_vit
+from labcore.finetuning.race import race_table
 from labcore.finetuning.settings import BUDGETS, Config
-from labcore.finetuning.training import fine_tune
 from labcore.runs import Progress, Table, silent
 
 PIXELS = 160
@@ -61,31 +61,19 @@ def look(pixels: UInt8[np.ndarray, "y x 3"], *, progress: Progress = silent) -> 
 
 
 def race_now(
-    strategies: tuple[str, ...], *, images: int = 500, seed: int = 0, progress: Progress = silent
+    strategies: tuple[str, ...], *, seconds: float = 4.0, seed: int = 0, progress: Progress = silent
 ) -> Table:
-    """Fine-tune the small model by each strategy; the rows of the table ``curves``.
+    """The race of the small model, live: rows of the result's table ``race``.
 
     Raises:
         ValueError: no strategy, or one that is not known.
+        ImportError: LoRA without peft.
         AssetError: the pictures are not here and cannot be fetched.
     """
-    if not strategies:
-        raise ValueError("no strategy given: name one or more")
-    recipe = replace(Config.quick(seed).trials[0].recipe, train=images, test=300, look_every=10)
+    recipe = replace(Config.quick(seed).trials[0].recipe, test=300)
     task = clothing(recipe.train, recipe.test, seed=seed)
-    table: Table = []
-    for number, name in enumerate(strategies):
-
-        def report(done: int, of: int, label: str, before: int = number) -> None:
-            progress(before * of + done, len(strategies) * of, label)
-
-        found = fine_tune(name, recipe, task, seed=seed, progress=report)
-        about = {"model": "small", "strategy": name, "seed": seed}
-        table += [
-            {**about, "step": step, "cpu_seconds": spent, "accuracy": score}
-            for step, spent, score in found.curve
-        ]
-    return table
+    table = race_table(strategies, recipe, task, seconds=seconds, seed=seed, progress=progress)
+    return [{"model": "small", **row} for row in table]
 
 
 @cache

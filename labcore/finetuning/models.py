@@ -1,6 +1,7 @@
-"""The two models that are fine-tuned: a real ViT-S, and a small one pre-trained here on digits.
+"""The models that are fine-tuned: a real ViT-S, a small one pre-trained here, or Hugging Face's.
 
-The small model's weights are committed; ``python -m labcore.finetuning.models`` makes them again.
+The small model learned digits; its weights are committed and ``python -m
+labcore.finetuning.models`` makes them again.
 """
 
 import sys
@@ -21,13 +22,15 @@ SMALL_WEIGHTS = Path(__file__).parent / "results" / "small_vit.safetensors"
 CLASSES = 10
 
 
-def small_vit(*, pretrained: bool = True, seed: int = 0) -> VisionTransformer:
+def small_vit(
+    *, pretrained: bool = True, classes: int = CLASSES, seed: int = 0
+) -> VisionTransformer:
     """The small ViT: 28 px grey pictures, 49 patches, 6 layers of width 96; a fresh zero head.
 
     Raises:
         FileNotFoundError: the committed weights are gone.
     """
-    model = _with_head(SMALL, seed)
+    model = _with_head(SMALL, classes, seed)
     if pretrained:
         if not SMALL_WEIGHTS.exists():
             raise FileNotFoundError(
@@ -38,7 +41,7 @@ def small_vit(*, pretrained: bool = True, seed: int = 0) -> VisionTransformer:
     return model
 
 
-def real_vit(image_size: int = 70, *, seed: int = 0) -> VisionTransformer:
+def real_vit(image_size: int = 70, *, classes: int = CLASSES, seed: int = 0) -> VisionTransformer:
     """DINOv2 ViT-S/14 with a fresh zero head (:mod:`labcore.assets.dinov2`).
 
     Raises:
@@ -50,26 +53,45 @@ def real_vit(image_size: int = 70, *, seed: int = 0) -> VisionTransformer:
         image_size=image_size, patch_size=14, in_channels=3, hidden_size=384, depth=12,
         num_heads=6, mlp_ratio=4.0, layer_scale=True,
     )  # fmt: skip
-    model = _with_head(config, seed)
+    model = _with_head(config, classes, seed)
     model.load_state_dict(state, strict=False)
     return model
 
 
-def build(name: str, image_size: int, *, seed: int = 0) -> VisionTransformer:
-    """``small``, ``scratch`` (small, not pre-trained) or ``vit-s``.
+def build(name: str, image_size: int, *, classes: int = CLASSES, seed: int = 0) -> nn.Module:
+    """A model by name, with a fresh head.
+
+    Args:
+        name: ``small``, ``scratch`` (small, not pre-trained), ``vit-s``, or what Hugging Face
+            calls a model (``facebook/deit-small-patch16-224``, a folder).
+        image_size: Pixels.
+        classes: Outputs of the head.
+        seed: Of the weights that are not pre-trained.
 
     Raises:
         ValueError: another name.
+        OSError: Hugging Face has no such model, or it is not here and there is no network.
     """
     if name == "vit-s":
-        return real_vit(image_size, seed=seed)
+        return real_vit(image_size, classes=classes, seed=seed)
     if name in ("small", "scratch"):
-        return small_vit(pretrained=name == "small", seed=seed)
-    raise ValueError(f"model must be small, scratch or vit-s, got {name!r}")
+        return small_vit(pretrained=name == "small", classes=classes, seed=seed)
+    if "/" not in name:
+        raise ValueError(
+            f"model must be small, scratch, vit-s or owner/name of Hugging Face, got {name!r}"
+        )
+    from transformers import AutoModelForImageClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = AutoModelForImageClassification.from_pretrained(
+            name, num_labels=classes, ignore_mismatched_sizes=True
+        )
+    return model
 
 
-def _with_head(config: ViTConfig, seed: int) -> VisionTransformer:
-    sizes = {**config.as_dict(), "num_classes": CLASSES}
+def _with_head(config: ViTConfig, classes: int, seed: int) -> VisionTransformer:
+    sizes = {**config.as_dict(), "num_classes": classes}
     generator = torch.Generator().manual_seed(seed)
     model = VisionTransformer(ViTConfig(**sizes), generator=generator)
     with torch.no_grad():
@@ -77,23 +99,33 @@ def _with_head(config: ViTConfig, seed: int) -> VisionTransformer:
     return model
 
 
-def head_of(model: VisionTransformer) -> nn.Linear:
+def head_of(model: nn.Module) -> nn.Linear:
     """The classification head.
 
     Raises:
-        TypeError: the model has none.
+        TypeError: the model has none, or one of another kind.
     """
-    if not isinstance(model.head, nn.Linear):
-        raise TypeError(f"the head is a {type(model.head).__name__}: give num_classes")
-    return model.head
+    for name in ("head", "classifier"):
+        found = getattr(model, name, None)
+        if isinstance(found, nn.Linear):
+            return found
+    raise TypeError(f"{type(model).__name__} has no linear layer called head or classifier")
 
 
 @torch.no_grad()
 def features(
-    model: VisionTransformer, images: Float[Tensor, "n c y x"], batch: int = 100
+    model: nn.Module, images: Float[Tensor, "n c y x"], batch: int = 100
 ) -> Float[Tensor, "n d"]:
-    """Class features of many pictures, without a graph."""
-    return torch.cat([model.features(part) for part in images.split(batch)])
+    """What the head reads of many pictures, without a graph."""
+    seen: list[Tensor] = []
+    device = head_of(model).weight.device
+    watch = head_of(model).register_forward_pre_hook(lambda _, read: seen.append(read[0].cpu()))
+    try:
+        for part in images.split(batch):
+            model(part.to(device))
+    finally:
+        watch.remove()
+    return torch.cat(seen)
 
 
 def linear_probe(
@@ -102,8 +134,9 @@ def linear_probe(
     """Logistic regression with weight decay, to convergence; weight and bias for raw inputs."""
     mean, std = inputs.mean(0), inputs.std(0).clamp_min(1e-3)
     x = (inputs - mean) / std
-    weight = torch.zeros(CLASSES, x.shape[1], requires_grad=True)
-    bias = torch.zeros(CLASSES, requires_grad=True)
+    classes = int(labels.max()) + 1
+    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

@@ -64,9 +64,8 @@ class PlainALaST:
 
 def _explicit(view: BlockView, x: Tensor) -> tuple[Tensor, Tensor]:
     """A whole block with its attention matrix."""
-    normed = view.norm1(x)
-    query = view.query(normed)
-    key, value = view.key_value(normed)
+    query, key, value = view.project(view.norm1(x))
+    query = view.heads(query)
     weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
     x = x + view.output((weights @ value).transpose(1, 2).flatten(2))
     return x + view.mlp(view.norm2(x)), weights

@@ -5,7 +5,6 @@ Plain ones (full, head only, last K, LoRA) run the model as it is. The others go
 a linear probe on frozen features, so ``head_only`` is that probe trained a little further.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labcore.blocks.cost import SavedBytes, ViTSpec, saved_activation_bytes, training_flops
-from labcore.finetuning.alast import ALaST, StepReport, sizes_of
+from labcore.finetuning.alast import ALaST, logits_of, sizes_of
 from labcore.finetuning.budgets import ALaSTConfig
+from labcore.finetuning.reports import StepReport, seconds_on
 from labcore.finetuning.trunk import find_trunk
 
 STRATEGIES = (
@@ -115,13 +115,16 @@ def with_lora(model: nn.Module, *, rank: int = LORA_RANK, seed: int = 0) -> nn.M
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise ImportError(f"LoRA needs peft: python -m pip install peft ({error})") from error
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["attn.qkv", "attn.proj"])
+        raise ImportError(f"LoRA needs peft: ./lab bench --setup-peers peft ({error})") from error
+    joint = any(name.endswith("attn.qkv") for name, _ in model.named_modules())
+    targets = ["attn.qkv", "attn.proj"] if joint else ["q_proj", "k_proj", "v_proj", "o_proj"]
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets)
+    behind = find_trunk(model).behind_blocks()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted: nn.Module = get_peft_model(model, config)
-    for parameter in find_trunk(adapted).model.parameters():
-        if id(parameter) in find_trunk(adapted).behind_blocks():
+    for parameter in adapted.parameters():
+        if id(parameter) in behind:
             parameter.requires_grad_(True)
     return adapted
 
@@ -147,21 +150,21 @@ def _plain_step(
     depth = len(trunk.views)
     seen: list[int] = []
 
-    def count(module: Any, inputs: tuple[Tensor, ...]) -> None:
+    def count(module: Any, inputs: tuple[Any, ...]) -> None:
         seen[:] = [inputs[0].shape[1]]
 
     trunk.views[0].block.register_forward_pre_hook(count)
 
     def step(batch: tuple[Tensor, Tensor], measure: bool) -> StepReport:
-        begin = time.process_time()
+        begin = seconds_on(batch[0].device)
         optimizer.zero_grad(set_to_none=True)
         counting = saved_activation_bytes(model) if measure else nullcontext(SavedBytes())
         with counting as counter:
-            loss = F.cross_entropy(model(batch[0]), batch[1])
+            loss = F.cross_entropy(logits_of(model(batch[0])), batch[1])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds = time.process_time() - begin
+        seconds = seconds_on(batch[0].device) - begin
         spec = ViTSpec(depth, width, seen[0], ratio)
         flops = training_flops(spec, trainable_layers=weights, reached_from=reached).total
         return StepReport(

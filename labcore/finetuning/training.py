@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import resource
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labcore.blocks.vit import VisionTransformer
-from labcore.finetuning.alast import StepReport
+from labcore.finetuning.alast import logits_of
 from labcore.finetuning.data import Split, Task
 from labcore.finetuning.models import build, features, head_of, linear_probe
+from labcore.finetuning.reports import StepReport
 from labcore.finetuning.strategies import learner
 from labcore.runs import Progress, silent
 
@@ -27,15 +28,16 @@ class Recipe:
     """How much to train.
 
     Attributes:
-        model: ``small``, ``scratch`` or ``vit-s``.
+        model: As for :func:`labcore.finetuning.models.build`.
         image_size: Pixels.
         train, test: Pictures.
         epochs, batch: Passes over the training pictures, pictures in a step.
         lr: Highest learning rate of the pre-trained weights; a tenth of the steps warm up, then it
             falls linearly.
         num_layers: K.
-        look_every: Steps between two looks at the test accuracy, for the curves; 0 looks only at
-            the end.
+        data: As for :func:`labcore.finetuning.data.task_of`.
+        device: Where the model runs; on a GPU seconds are wall time.
+        looks: At the test accuracy on the way, for a curve, besides the one at the end.
     """
 
     model: str
@@ -46,7 +48,14 @@ class Recipe:
     batch: int
     lr: float
     num_layers: int
-    look_every: int = 0
+    data: str = "fashion-mnist"
+    device: str = "cpu"
+    looks: int = 0
+
+    @property
+    def channels(self) -> int:
+        """The small model sees grey pictures, others colours."""
+        return 1 if self.model in ("small", "scratch") else 3
 
     @property
     def steps(self) -> int:
@@ -91,50 +100,65 @@ class FineTuningRun:
 
 
 def fine_tune(
-    strategy: str, recipe: Recipe, task: Task, *, seed: int = 0, progress: Progress = silent
+    strategy: str,
+    recipe: Recipe,
+    task: Task,
+    *,
+    seed: int = 0,
+    seconds: float | None = None,
+    frozen: Float[Tensor, "n d"] | None = None,
+    progress: Progress = silent,
 ) -> FineTuningRun:
     """Fine-tune a fresh model by a strategy.
 
-    Deterministic for a seed, except the seconds and the peak memory.
+    Deterministic for a seed, except the seconds and the peak memory (and what ``seconds`` decides).
 
     Args:
         strategy: One of :data:`labcore.finetuning.strategies.STRATEGIES`.
         recipe: Model and amount of training.
         task: The pictures.
         seed: Order of the pictures, layers drawn, adapters.
+        seconds: Train for this CPU time, instead of for the recipe's epochs.
+        frozen: What the head reads of the training pictures before any training, if it is known.
         progress: Called after every step; raise :class:`labcore.runs.Cancelled` in it to stop.
     """
-    model = build(recipe.model, recipe.image_size, seed=seed)
-    start_head(model, task.train)
+    model = build(recipe.model, recipe.image_size, classes=task.classes, seed=seed)
+    model.to(recipe.device)
+    start_head(model, task.train, frozen)
     held = learner(strategy, model, num_layers=recipe.num_layers, lr=recipe.lr, seed=seed)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        held.optimizer, lambda step: _rate(step, recipe.steps)
-    )
+    highest = [group["lr"] for group in held.optimizer.param_groups]
     found = FineTuningRun(strategy, seed)
     found.trained = sum(p.numel() for g in held.optimizer.param_groups for p in g["params"])
-    generator = torch.Generator().manual_seed(10_000 + seed)
-    spent, before = 0.0, _reset_peak()
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(task.train), generator=generator)
-        for index in order[: recipe.steps // recipe.epochs * recipe.batch].split(recipe.batch):
-            done = len(found.reports)
-            if recipe.look_every and done % recipe.look_every == 0:
-                found.curve.append((done, spent, accuracy(held.model, task.test)))
-            batch = task.train.images[index], task.train.labels[index]
-            report = held.step(batch, done % MEASURE_EVERY == 0)
-            schedule.step()
-            spent += report.cpu_seconds
-            found.reports.append(report)
-            progress(done + 1, recipe.steps, f"{strategy}, seed {seed}")
-    found.peak_bytes = _peak_since(before)
+    batches = _batches(task.train, recipe, seed)
+    spent, before = 0.0, _reset_peak(recipe.device)
+    while (done := spent / seconds if seconds else len(found.reports) / recipe.steps) < 1:
+        if recipe.looks and len(found.curve) <= int(recipe.looks * done):
+            found.curve.append((len(found.reports), spent, accuracy(held.model, task.test)))
+        for group, lr in zip(held.optimizer.param_groups, highest, strict=True):
+            group["lr"] = lr * _rate(done)
+        report = held.step(next(batches), len(found.reports) % MEASURE_EVERY == 0)
+        spent += report.cpu_seconds
+        found.reports.append(report)
+        progress(int(1000 * done), 1000, f"{strategy}, seed {seed}")
+    found.peak_bytes = _peak_since(before, recipe.device)
     found.accuracy = accuracy(held.model, task.test)
     found.curve.append((len(found.reports), spent, found.accuracy))
     return found
 
 
-def start_head(model: VisionTransformer, train: Split) -> None:
+def _batches(train: Split, recipe: Recipe, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches for ever, each pass over the pictures in an order of its own."""
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    while True:
+        order = torch.randperm(len(train), generator=generator)
+        for index in order[: len(train) // recipe.batch * recipe.batch].split(recipe.batch):
+            yield train.images[index].to(recipe.device), train.labels[index].to(recipe.device)
+
+
+def start_head(model: nn.Module, train: Split, frozen: Float[Tensor, "n d"] | None = None) -> None:
     """Give the model the linear probe on its frozen features as head."""
-    weight, bias = linear_probe(features(model, train.images), train.labels)
+    read = features(model.eval(), train.images) if frozen is None else frozen
+    weight, bias = linear_probe(read, train.labels)
     with torch.no_grad():
         head_of(model).weight.copy_(weight)
         head_of(model).bias.copy_(bias)
@@ -144,9 +168,9 @@ def start_head(model: VisionTransformer, train: Split) -> None:
 def accuracy(model: nn.Module, split: Split, batch: int = 100) -> float:
     """Share of pictures that get their label; the model is left in training mode."""
     model.eval()
-    right = 0
+    right, device = 0, next(model.parameters()).device
     for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
-        right += int((model(images).argmax(-1) == labels).sum())
+        right += int((logits_of(model(images.to(device))).argmax(-1).cpu() == labels).sum())
     model.train()
     return right / len(split)
 
@@ -168,17 +192,16 @@ def baselines(
     return scores
 
 
-def _rate(step: int, steps: int) -> float:
-    """A tenth of the steps up, then linearly down."""
-    warm = max(1, steps // 10)
-    return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
+def _rate(done: float) -> float:
+    """Up during the first tenth, then linearly down."""
+    return max(done, 0.01) / 0.1 if done < 0.1 else (1 - done) / 0.9
 
 
-def _reset_peak() -> int | None:
-    """Start a new high-water mark of resident memory and return where it stands."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return int(torch.cuda.memory_allocated())
+def _reset_peak(device: str) -> int | None:
+    """Start a new high-water mark of memory and return where it stands."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+        return int(torch.cuda.memory_allocated(device))
     gc.collect()
     with suppress(OSError, AttributeError):  # give freed memory back, or the peak hides in it
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -189,11 +212,11 @@ def _reset_peak() -> int | None:
     return _high_water()
 
 
-def _peak_since(before: int | None) -> int | None:
+def _peak_since(before: int | None, device: str) -> int | None:
     if before is None:
         return None
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated()) - before
+    if device != "cpu":
+        return int(torch.cuda.max_memory_allocated(device)) - before
     return _high_water() - before
 
 

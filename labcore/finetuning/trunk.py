@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from labcore.finetuning.lean import lean_mlp
 
 _SEARCHED = (
     "blocks", "layers", "encoder.layer", "vit.layers", "deit.layers", "dinov2.encoder.layer",
@@ -33,20 +34,22 @@ class BlockView:
     Attributes:
         block: The block itself.
         norm1, norm2: Norms before attention and MLP.
-        query: ``(b, n, d)`` -> ``(b, h, n, head_dim)``.
-        key_value: The same for keys and values.
+        project: Normed tokens -> query ``(b, n, d)``, key and value ``(b, h, n, head_dim)``.
+        heads: Query ``(b, n, d)`` -> ``(b, h, n, head_dim)``.
         output: Heads joined ``(b, n, d)`` -> residual branch ``(b, n, d)``, scale included.
         mlp: Normed tokens -> residual branch, scale included.
+        lean_mlp: The same, saving less for backward where that is possible.
         dropout: Probability of dropping attention weights while training.
     """
 
     block: nn.Module
     norm1: nn.Module
     norm2: nn.Module
-    query: Callable[[Tensor], Tensor]
-    key_value: Callable[[Tensor], tuple[Tensor, Tensor]]
+    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    heads: Callable[[Tensor], Tensor]
     output: Callable[[Tensor], Tensor]
     mlp: Callable[[Tensor], Tensor]
+    lean_mlp: Callable[[Tensor], Tensor]
     dropout: Callable[[], float]
 
 
@@ -167,16 +170,16 @@ def _view_qkv(block: Any) -> BlockView:
     q_norm, k_norm = getattr(attn, "q_norm", None), getattr(attn, "k_norm", None)
     after1 = _chain(attn, "proj_drop") + _chain(block, "ls1", "drop_path1")
     after2 = _chain(block, "ls2", "drop_path2")
-    inner = getattr(attn, "norm", None)
+    inner, lean = getattr(attn, "norm", None), lean_mlp(block.mlp)
 
-    def query(x: Tensor) -> Tensor:
-        q = _heads(_rows_of(attn.qkv, x, 0), heads)
+    def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = attn.qkv(x).chunk(3, dim=-1)
+        k = _heads(k, heads)
+        return q, (k if k_norm is None else k_norm(k)), _heads(v, heads)
+
+    def split(q: Tensor) -> Tensor:
+        q = _heads(q, heads)
         return q if q_norm is None else q_norm(q)
-
-    def key_value(x: Tensor) -> tuple[Tensor, Tensor]:
-        joint = _rows_of(attn.qkv, x, 1)
-        k, v = (_heads(part, heads) for part in joint.chunk(2, dim=-1))
-        return (k if k_norm is None else k_norm(k)), v
 
     def output(read: Tensor) -> Tensor:
         return _through(after1, attn.proj(read if inner is None else inner(read)))
@@ -186,15 +189,15 @@ def _view_qkv(block: Any) -> BlockView:
         return float(drop.p) if isinstance(drop, nn.Dropout) and drop.training else 0.0
 
     return BlockView(
-        block, block.norm1, block.norm2, query, key_value, output,
-        lambda x: _through(after2, block.mlp(x)), dropout,
+        block, block.norm1, block.norm2, project, split, output,
+        lambda x: _through(after2, block.mlp(x)), lambda x: _through(after2, lean(x)), dropout,
     )  # fmt: skip
 
 
 def _view_separate(block: Any) -> BlockView:
     """Query, key and value in matrices of their own: Hugging Face's."""
     attn = block.attention
-    heads = attn.num_attention_heads
+    heads, lean = attn.num_attention_heads, lean_mlp(block.mlp)
     if hasattr(block, "layer_scale1"):  # DINOv2
         norms = block.norm1, block.norm2
         after1 = _chain(block, "layer_scale1", "drop_path")
@@ -203,29 +206,17 @@ def _view_separate(block: Any) -> BlockView:
         norms = block.layernorm_before, block.layernorm_after
         after1 = after2 = _chain(block, "dropout")
 
-    def key_value(x: Tensor) -> tuple[Tensor, Tensor]:
-        return _heads(attn.k_proj(x), heads), _heads(attn.v_proj(x), heads)
+    def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return attn.q_proj(x), _heads(attn.k_proj(x), heads), _heads(attn.v_proj(x), heads)
 
     def dropout() -> float:
         return float(getattr(attn, "attention_dropout", 0.0)) if attn.training else 0.0
 
     return BlockView(
-        block, *norms, lambda x: _heads(attn.q_proj(x), heads), key_value,
+        block, *norms, project, lambda q: _heads(q, heads),
         lambda read: _through(after1, attn.o_proj(read)),
-        lambda x: _through(after2, block.mlp(x)), dropout,
+        lambda x: _through(after2, block.mlp(x)), lambda x: _through(after2, lean(x)), dropout,
     )  # fmt: skip
-
-
-def _rows_of(qkv: nn.Module, x: Tensor, part: int) -> Tensor:
-    """Query (part 0) or key and value (part 1) of a joint map; a plain one is computed in parts."""
-    if type(qkv) is nn.Linear and not (qkv._forward_hooks or qkv._forward_pre_hooks):
-        width = qkv.out_features // 3
-        weight = qkv.weight.split([width, 2 * width])[part]
-        bias = None if qkv.bias is None else qkv.bias.split([width, 2 * width])[part]
-        return F.linear(x, weight, bias)
-    out = qkv(x)
-    width = out.shape[-1] // 3
-    return out[..., :width] if part == 0 else out[..., width:]
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

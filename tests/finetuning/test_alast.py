@@ -5,12 +5,16 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from labcore.blocks.cost import saved_activation_bytes
-from labcore.finetuning.alast import ALaST, Savings
+from labcore.finetuning.alast import ALaST
 from labcore.finetuning.budgets import ALaSTConfig
 from labcore.finetuning.layers import run_block, run_block_reference
+from labcore.finetuning.lean import lean_mlp
 from labcore.finetuning.reference import PlainALaST
+from labcore.finetuning.reports import Savings
 from tests.finetuning.conftest import DEPTH, small_vit
 
 ALL = ALaSTConfig(DEPTH, rule="difference", budget_lr=0.0, init_budget=1.0)
@@ -39,7 +43,7 @@ def test_all_layers_and_all_tokens_is_full_fine_tuning_bit_for_bit(model, batch,
     config = ALaSTConfig(
         DEPTH, rule="difference", budget_lr=0.0, init_budget=1.0, freeze_embedding=False
     )
-    savings = Savings(class_only=False)
+    savings = Savings(class_only=False, lean_mlp=False)
     wrapped = ALaST(model, config, savings=savings)
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-2) for m in (model, plain)]
     for _ in range(3):
@@ -69,10 +73,10 @@ def test_fewer_layers_change_neither_loss_nor_their_gradients(model, batch, loss
 @pytest.mark.parametrize("budget", [1.0, 0.7])
 @pytest.mark.parametrize("layers", [(2,), (0, 3), (), (1, 2)])
 def test_every_saving_leaves_loss_and_gradients_as_they_are(model, batch, loss_fn, budget, layers):
-    off = Savings(no_graph_prefix=False, early_drop=False, class_only=False)
+    off = Savings(no_graph_prefix=False, early_drop=False, class_only=False, lean_mlp=False)
     results = [
         one_backward(copy.deepcopy(model), constant(budget), batch, loss_fn, layers, savings)
-        for savings in (off, Savings(early_drop=False, class_only=False), Savings())
+        for savings in (off, Savings(True, False, False, False), Savings())
     ]
     for name, wanted in results[0][1].items():
         prefix_only = results[1][1][name]
@@ -142,6 +146,29 @@ def test_no_layers_trains_the_head_without_any_graph_in_the_trunk(model, batch, 
     assert moved == {"norm.weight", "norm.bias", "head.weight", "head.bias"}
     assert report.saved_bytes < 6 * 24 * 4 * 16  # norm, head and loss of six class tokens
     assert report.flops < 0.4 * wrapped._flops([17] * DEPTH, None).total * 3
+
+
+@pytest.mark.parametrize("layers", [(0, 1, 2, 3), (1, 3), (2,), ()])
+def test_flops_spent_agree_with_torchs_counter(model, batch, loss_fn, layers):
+    wrapped = ALaST(model, constant(0.7))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        report = wrapped.step(loss_fn, batch, optimizer, layers=layers)
+    patches = 2 * 16 * 49 * 24  # embedding, forward only; then the head's three products
+    others = patches + 3 * 2 * 24 * 5
+    counted = counter.get_total_flops() / len(batch[0]) - others
+    assert report.flops_spent == pytest.approx(counted, rel=0.03)
+    assert report.flops_spent < report.flops
+
+
+def test_a_report_says_time_flops_and_bytes_in_one_line(model, batch, loss_fn):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    report = ALaST(model, constant(0.7)).step(loss_fn, batch, optimizer, layers=(1, 3))
+    for part in ("layers 1, 3", "CPU s", "GFLOPs a picture", f"{report.saved_bytes / 1e6:.1f} MB"):
+        assert part in str(report)
+    unmeasured = ALaST(model).step(loss_fn, batch, optimizer, measure=False)
+    assert unmeasured.saved_bytes is None
+    assert "not counted" in str(unmeasured)
 
 
 def test_saved_bytes_fall_with_layers_and_with_budgets(batch, loss_fn):
@@ -274,3 +301,36 @@ def test_refusals(model, batch, loss_fn):
     merged._tome_info = {}
     with pytest.raises(ValueError, match="merges tokens"):
         ALaST(merged)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_lean_mlp_gives_the_same_numbers_from_fewer_bytes(frozen):
+    mlp, x = small_vit().blocks[0].mlp, torch.randn(3, 5, 24, requires_grad=True)
+    for p in mlp.parameters():
+        p.requires_grad_(not frozen)
+    outcomes, saved = [], []
+    for run in (mlp, lean_mlp(mlp)):
+        mlp.zero_grad(set_to_none=True)
+        x.grad = None
+        with saved_activation_bytes(mlp) as counter:
+            out = run(x)
+        out.square().sum().backward()
+        outcomes.append([out, x.grad, *(p.grad for p in mlp.parameters() if not frozen)])
+        saved.append(counter.total)
+    for ours, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    wide = 3 * 5 * 48 * 4  # one tensor of the MLP's width
+    assert saved[0] - saved[1] == (0 if frozen else wide)
+
+
+def test_an_mlp_of_another_kind_is_left_alone():
+    class Odd(nn.Module):
+        def __init__(self, act, drop=0.0):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 4)
+            self.act, self.drop1 = act, nn.Dropout(drop)
+
+    for odd in (Odd(nn.ReLU()), Odd(nn.GELU("tanh")), Odd(nn.GELU(), 0.1), nn.Linear(4, 4)):
+        assert lean_mlp(odd) is odd
+    assert lean_mlp(Odd(nn.GELU())) is not None
+    assert not isinstance(lean_mlp(Odd(nn.GELU())), nn.Module)

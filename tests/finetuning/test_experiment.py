@@ -9,7 +9,7 @@ import torch
 
 from labcore import viz
 from labcore.claims import claims_of
-from labcore.finetuning import data, experiment, figures, tally
+from labcore.finetuning import clock, data, experiment, figures, tally
 from labcore.finetuning.filmstrip import delta_profile, survivors
 from labcore.finetuning.models import linear_probe, small_vit
 from labcore.finetuning.settings import Config, Trial
@@ -22,7 +22,7 @@ NAMES = ("full", "head_only", "last_k", "random_k", "alast_paper", "alast_coauth
          "alast_calibrated", "alast_embedding", "alast_080")  # fmt: skip
 
 
-def random_task(train, test, *, image_size=28, channels=1, seed=0):
+def random_task(name, train, test, *, image_size=28, channels=1, seed=0):
     g = torch.Generator().manual_seed(seed)
     splits = [
         data.Split(torch.randn(n, channels, image_size, image_size, generator=g),
@@ -33,21 +33,17 @@ def random_task(train, test, *, image_size=28, channels=1, seed=0):
 
 @pytest.fixture(scope="module")
 def result():
-    recipe = Recipe("scratch", 28, 40, 20, 1, 10, 1e-3, 4, look_every=2)
-    config = Config(0, (Trial("small", recipe, NAMES, (0, 1), NAMES[:3]),), clock_rounds=1)
-    held, data.clothing = data.clothing, random_task
-    from labcore.finetuning import clock
-
-    clock.clothing, before = random_task, clock.clothing
-    try:
-        yield experiment.run(config)
-    finally:
-        data.clothing, clock.clothing = held, before
+    recipe = Recipe("scratch", 28, 40, 20, 1, 10, 1e-3, 4)
+    trial = Trial("small", recipe, NAMES, (0, 1), ("full", "alast_080"), 0.15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "task_of", random_task)
+        patch.setattr(clock, "task_of", random_task)
+        yield experiment.run(Config(0, (trial,), clock_rounds=1))
 
 
 def test_every_run_is_a_row_with_its_costs(result):
     rows = result.tables["runs"]
-    assert len(rows) == len(NAMES) + 3
+    assert len(rows) == 2 * len(NAMES)
     for row in rows:
         assert 0 <= row["accuracy"] <= 1
         assert row["steps"] == 4
@@ -87,7 +83,7 @@ def test_same_seed_same_accuracy(result):
     recipe = Recipe("scratch", 28, 40, 20, 1, 10, 1e-3, 4)
     from labcore.finetuning.training import fine_tune
 
-    found = fine_tune("alast_calibrated", recipe, random_task(40, 20), seed=0)
+    found = fine_tune("alast_calibrated", recipe, random_task("", 40, 20), seed=0)
     wanted = tally.pick(result.tables["runs"], strategy="alast_calibrated", seed=0)[0]
     assert found.accuracy == wanted["accuracy"]
     assert [r.budgets for r in found.reports][-1] == pytest.approx(
@@ -103,7 +99,7 @@ def test_a_run_can_be_cancelled():
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        fine_tune("full", recipe, random_task(40, 20), progress=stop)
+        fine_tune("full", recipe, random_task("", 40, 20), progress=stop)
 
 
 def test_the_probe_separates_what_a_line_separates():
@@ -123,12 +119,12 @@ def test_unknown_strategy_and_photograph_are_refused():
 
 def test_balanced_splits_and_sizes():
     labels = np.repeat(np.arange(10), 50)
-    chosen = data._balanced(labels, 95, np.random.default_rng(0))
+    chosen = data.balanced(labels, 95, np.random.default_rng(0))
     counts = np.bincount(labels[chosen])
     assert counts.max() - counts.min() == 1
     assert len(set(chosen.tolist())) == 95
     with pytest.raises(ValueError, match="n=501"):
-        data._balanced(labels, 501, np.random.default_rng(0))
+        data.balanced(labels, 501, np.random.default_rng(0))
     square = data.middle_square(np.zeros((30, 50, 3), np.uint8), 20)
     assert square.shape == (20, 20, 3)
 
@@ -168,7 +164,7 @@ def test_figures_are_finished_and_say_their_numbers(result):
         figures.flops_figure(),
         figures.flops_figure(trained=0, budget=1.0),
         figures.trade_off(tables["runs"], tables["clock"], model="small"),
-        figures.race(tables["curves"], strategies=["full", "alast_080"]),
+        figures.race(tables["race"], strategies=["full", "alast_080"]),
     ]
     for fig in drawn:
         assert len(viz.describe(fig)) > 40
@@ -179,8 +175,8 @@ def test_figures_are_finished_and_say_their_numbers(result):
             figures.budget_film(*film, step=step)
     with pytest.raises(ValueError, match="no square"):
         figures.filmstrip_figure(np.zeros((8, 8, 3), np.uint8), np.ones((3, 15), bool), budget=1)
-    with pytest.raises(ValueError, match="no curve"):
-        figures.race(tables["curves"], strategies=["lora"])
+    with pytest.raises(ValueError, match="did not run"):
+        figures.race(tables["race"], strategies=["lora"])
     with pytest.raises(ValueError, match="was not run"):
         figures.trade_off(tables["runs"], [], model="vit-s")
 

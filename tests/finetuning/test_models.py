@@ -14,14 +14,15 @@ from labcore.assets.dinov2 import vit_s_state
 from labcore.assets.errors import AssetCorrupt
 from labcore.assets.onnx_data import read_onnx
 from labcore.blocks.vit import VisionTransformer, ViTConfig
-from labcore.finetuning.alast import ALaST, Savings
+from labcore.finetuning.alast import ALaST
 from labcore.finetuning.budgets import ALaSTConfig
+from labcore.finetuning.reports import Savings
 from labcore.finetuning.strategies import learner, with_lora
 from tests.finetuning.conftest import small_vit
 
 HALF = ALaSTConfig(2, rule="difference", budget_lr=0.0, init_budget=0.6)
 WHOLE = ALaSTConfig(2, rule="difference", budget_lr=0.0, init_budget=1.0)
-OFF = Savings(no_graph_prefix=False, early_drop=False, class_only=False)
+OFF = Savings(no_graph_prefix=False, early_drop=False, class_only=False, lean_mlp=False)
 
 
 def huggingface(kind):
@@ -285,3 +286,9 @@ def test_onnx_reader_reads_what_the_format_says(tmp_path):
     path.write_bytes(field(7, field(5, short)))
     with pytest.raises(AssetCorrupt, match="w of shape"):
         read_onnx(path)
+
+
+def test_lora_without_peft_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match="LoRA needs peft: ./lab bench --setup-peers peft"):
+        with_lora(small_vit())

@@ -1,5 +1,8 @@
 """Class attention, gather and the cost model: against explicit versions and torch's counter."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -97,6 +100,19 @@ def test_cost_model_refuses_what_does_not_fit():
         training_flops(spec, [17] * 3, tokens_out=[17, 18, 1])
     with pytest.raises(ValueError, match="depth"):
         ViTSpec(0, 24, 17)
+
+
+def test_counting_keeps_nothing_alive():
+    gc.disable()  # only reference counts may free it
+    try:
+        x = torch.randn(8, 8, requires_grad=True)
+        with saved_activation_bytes():
+            y = x.exp()  # saves its own result
+        seen = weakref.ref(y)
+        del y
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_saved_bytes_count_each_storage_once_and_no_parameter():
