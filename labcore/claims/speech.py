@@ -18,7 +18,7 @@ from labcore.speech.labels import SPLITS
 PAPER = "arXiv 2409.17044"
 SCALE = (
     "Whisper tiny.en and a 2 M Conformer; SmolLM2-135M and Gemma-3-270M; spoken digit strings, "
-    "32 steps"
+    "16 steps"
 )
 TASKS = ("asr", "st")
 ALL, CLOCK = "all five", "without cif, ctc"
@@ -57,7 +57,7 @@ def _baselines(result: Result) -> str:
 def _sample(result: Result) -> str:
     words = {s: int(result.arrays[f"words/{s}"].sum()) for s in SPLITS}
     repeats = result.config["repeats"]
-    return f"{words['test']} + {words['real']} words, {repeats} trainings a cell"
+    return f"{words['test']} + {words['real']} words, {repeats} training(s) a cell"
 
 
 def _each(

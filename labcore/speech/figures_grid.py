@@ -41,8 +41,8 @@ def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go
             mean, low, high = _mean(here, column)
             z[i, j] = mean
             failed = column == "wer" and mean > FULL_ERROR
-            line.append(f"<b>{mean:.2f}</b><br>{low:.2f} to {high:.2f}"
-                        + ("<br>not trained" if failed else ""))  # fmt: skip
+            spread = f"<br>{low:.2f} to {high:.2f}" if len(here) > 1 else ""
+            line.append(f"<b>{mean:.2f}</b>{spread}" + ("<br>not trained" if failed else ""))
         text.append(line)
     names = [f"{label(e)}<br>{label(lm)}" for e, lm in sides]
     good_is_low = column == "wer"
@@ -64,8 +64,8 @@ def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go
     return viz.finish(
         fig,
         title=f"{label(task).capitalize()}, {label(split)}",
-        alt=f"Mean {column} over {repeats} trainings, {rows[0]['words']} words: best {said[0]}, "
-        f"worst {said[1]}.",
+        alt=f"{column.upper()}, {repeats} training(s) a cell, {rows[0]['words']} words: best "
+        f"{said[0]}, worst {said[1]}.",
         caption="Compare within a column (which encoder?), within a row (which adapter?), and "
         "between rows of one encoder (which language model?).",
         source="grid_map",
@@ -120,7 +120,7 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
         title="What explains the errors?",
         alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of {what}: {said}.",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "
-        "whiskers hold 95 % of bootstrap draws of clips and trainings.",
+        "whiskers hold 95 % of bootstrap draws of the clips, and of the trainings where repeated.",
         source="share_bars",
         params=wanted,
         height=150 + 42 * len(rows),

@@ -126,8 +126,8 @@ class Config:
     def full(cls, seed: int = 0) -> "Config":
         """The size of the committed results: about half an hour on one free core."""
         return cls(
-            seed=seed, repeats=2, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=32,
-            batch=4, lr=1e-3, warm_steps=60, train_clips=440, test_clips=20, variants=VARIANTS,
+            seed=seed, repeats=1, encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=16,
+            batch=4, lr=1e-3, warm_steps=100, train_clips=440, test_clips=12, variants=VARIANTS,
             resume=True,
         )  # fmt: skip
 

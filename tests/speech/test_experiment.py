@@ -17,7 +17,7 @@ CLIPS = 6
 
 
 def config() -> Config:
-    return replace(Config.full(), test_clips=CLIPS, resamples=40, resume=False)
+    return replace(Config.full(), test_clips=CLIPS, repeats=2, resamples=40, resume=False)
 
 
 def fake_cell(params: dict, rng: np.random.Generator) -> TaskResult:
