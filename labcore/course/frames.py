@@ -69,6 +69,8 @@ def animate(figure_fn: Callable[..., go.Figure], controls: Mapping[str, Any]) ->
     begin = start_values(controls)
     name = next(iter(controls))
     settings = values(controls[name])
+    if all(isinstance(value, int | float) for value in settings):
+        settings = sorted(settings)  # a menu begins with its default, a slider with the least
     if begin[name] not in settings:
         begin[name] = settings[(len(settings) - 1) // 2]
     fig = _draw(figure_fn, begin)

@@ -55,6 +55,13 @@ def test_frames_are_the_figures() -> None:
     assert viz.describe(fig) == "3 lines of kind a."
 
 
+def test_numbers_of_a_menu_are_in_order_on_the_slider() -> None:
+    fig = frames.animate(lambda n: lines(n), {"n": [3, 1, 5]})
+    assert [frame.name for frame in fig.frames] == ["1", "3", "5"]
+    assert fig.layout.sliders[0].active == 1
+    assert viz.describe(fig).startswith("3 lines")
+
+
 def test_the_slider_stands_below_the_legend() -> None:
     def draw(n: int) -> go.Figure:
         return lines(n).update_layout(margin_b=100)
