@@ -31,12 +31,13 @@ from labcore.tokens import awgn, figures, normalize_power, straight_through
 from labcore.tokens.experiment import load_result
 from labcore.tokens.link import LinkBudget
 from labcore.tokens.live import Sent, as_canvas, send
+from labcore.tokens.photographs import real_size
 
 ASSETS = ("vit-s-dinov2",)
 VIEWS = ("rate", "noise", "asked", "scores", "photographs")
 METHODS = (
     "gate", "gate_topk", "class_attention", "random", "merging", "magnitude", "predictor",
-    "gate_sent", "gate_sent_topk", "gate_joint", "halting",
+    "gate_sent", "gate_sent_topk", "gate_joint", "halting", "class_alone",
 )  # fmt: skip
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 PARAMETERS: Table = {
@@ -108,8 +109,8 @@ def send_it(settings: dict[str, Any]) -> None:
     with st.container(horizontal=True):
         st.metric("Tokens sent", sent.tokens)
         st.metric("Channel uses", sent.channel_uses)
-        st.metric("Bits for the places", f"{sent.index_bits:.0f}")
-        st.metric("Latency", f"{sent.latency.total:.2e} s")
+        st.metric("Bits for the places, or a bitmap", f"{sent.index_bits:.0f} / {len(sent.keep)}")
+        st.metric("Latency", f"{sent.latency.total * 1e3:.1f} ms")
     figure(figures.latency_bars(sent.latency, tokens=sent.tokens), "latency-figure")
 
 
@@ -136,7 +137,9 @@ def the_scores() -> None:
     place = BUDGETS.index(budget)
     drawn = (arrays["scores"][place], arrays["thresholds"][place], arrays["kinds"])
     figure(figures.score_histogram(*drawn, budget=budget), "scores-figure")
-    figure(figures.precision_bars(committed().tables["curves"], budget=budget), "precision-figure")
+    rows, chance = committed().tables["curves"], committed().tables["base"][0]["digit_share"]
+    bars = figures.precision_bars(rows, budget=budget, chance=chance)
+    figure(bars, "precision-figure")
 
 
 def the_photographs() -> None:
@@ -145,6 +148,10 @@ def the_photographs() -> None:
     arrays = committed().arrays
     found = (arrays[f"photo/{name}"], arrays[f"attention/{name}"])
     figure(figures.photo_patches(*found, share=share, name=name), "photo-figure")
+    whole, part = real_size(share)
+    with st.container(horizontal=True):
+        st.metric("ViT-S, all patches", f"{whole:.1f} GFLOP")
+        st.metric("these patches from block 4 on", f"{part:.1f} GFLOP")
     upload = st.file_uploader("A photograph of your own", type=["png", "jpg", "jpeg"], key="own")
     if upload is None or need_asset("vit-s-dinov2") is None:
         return

@@ -42,14 +42,14 @@ def evaluate_cell(
     rate = float(torch.cat(rates).mean())
     tokens = rate * model.patches
     sent = min(tokens, model.patches)
-    counted = model.__class__ is SemanticViT
+    counted = kept > 0 and model.__class__ is SemanticViT
     symbols = 0 if model.coder is None else model.coder.num_symbols
     return {
         "budget": budget,
         "snr_db": float("inf") if snr_db is None else snr_db,
         "rate": rate,
         "accuracy": right / len(data),
-        "precision": hit / max(kept, 1) if counted else float("nan"),
+        "precision": hit / kept if counted else float("nan"),
         "recall": hit / int(data.digit.sum()) if counted else float("nan"),
         "flops": sum(flops(model.backbone.config, model.split, sent)),
         "channel_uses": symbols * tokens,

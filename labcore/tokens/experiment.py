@@ -18,7 +18,7 @@ from labcore.tokens import methods, samples
 from labcore.tokens.channel import Channel
 from labcore.tokens.data import Canvases, pool
 from labcore.tokens.evaluate import evaluate_cell, evaluate_curve
-from labcore.tokens.settings import AUDITS, LEARNED, ONE_RATE, Config
+from labcore.tokens.settings import AUDITS, ONE_RATE, Config
 from labcore.tokens.tally import over_seeds
 from labcore.tokens.training import fine_tune, train_base
 
@@ -127,22 +127,22 @@ def _method(
         model = methods.model_from(load_result().arrays, method)
     else:
         model = methods.build(method, methods.base_from(base_arrays()), seed)
-        tuning = methods.tuning_of(method, config.tuning, config.frozen)
+        tuning = methods.tuning_of(method, config.tuning)
         fine_tune(model, pool("train"), tuning, seed, report)
     data = test_canvases(config.test_images)
     budgets = (ONE_RATE[method],) if method in ONE_RATE else config.budgets
     found = Findings(tables={"curves": [], "noise": []})
     rows = found.tables["curves"]
     rows += evaluate_curve(model, data, budgets, (config.curve_snr,), (seed,), method=method)
-    if method in LEARNED and method.startswith("gate"):
+    if method.startswith("gate"):
         model.select = "topk"
         rows += evaluate_curve(
             model, data, budgets, (config.curve_snr,), (seed,), method=f"{method}_topk"
         )
         model.select = "threshold"
+    if method in NOISY:
+        found.tables["noise"] = _noise(config, model, data, method, seed)
     if method in WITH_WEIGHTS and seed == config.seed:
-        if method in NOISY:
-            found.tables["noise"] = _noise(config, model, data, method, seed)
         found.arrays.update(methods.to_arrays(model, method))
     if method == "gate" and seed == config.seed:
         found.arrays.update(samples.close_up(model, data, config.budgets))
@@ -150,15 +150,18 @@ def _method(
 
 
 def _noise(config: Config, model: Any, data: Canvases, method: str, seed: int) -> Table:
-    """Accuracy over budgets and SNR; fading at some budgets; first seed only."""
+    """Accuracy over SNR at one rate; of the first seed's gate over all rates, and with fading."""
+    whole = method == "gate" and seed == config.seed
+    budgets = {"awgn": config.budgets if whole else (config.noise_budget,)}
+    if whole:
+        budgets["rayleigh"] = config.fading_budgets
+    channels = {"awgn": Channel(), "rayleigh": Channel("rayleigh", "mmse")}
     table: Table = []
-    budgets = config.budgets if method == "gate" else config.fading_budgets
-    kinds = {"awgn": Channel(), "rayleigh": Channel("rayleigh", "mmse")}
-    for kind, channel in kinds.items():
-        model.channel = channel
-        for budget in budgets if kind == "awgn" else config.fading_budgets:
+    for kind, rates in budgets.items():
+        model.channel = channels[kind]
+        for rate in rates:
             for snr in config.snrs:
-                row = evaluate_cell(model, data, budget, snr, seed)
+                row = evaluate_cell(model, data, rate, snr, seed)
                 table.append({"method": method, "channel": kind, "seed": seed, **row})
     model.channel = Channel()
     return table

@@ -40,6 +40,13 @@ def _shade(
     return np.where(cells > 0, 0.45 + 0.55 * ink, _DIM * ink)
 
 
+def _tokens(count: int, of: int | None = None) -> str:
+    """``1 token``, ``2 tokens``, ``1 of 49 tokens``."""
+    if of is not None:
+        return f"{count} of {of} tokens"
+    return f"{count} token" if count == 1 else f"{count} tokens"
+
+
 def send_figure(
     picture: UInt8[np.ndarray, "49 49"],
     sent: Sent,
@@ -94,7 +101,7 @@ def send_figure(
     truth = "" if label is None else f", the digit is a {label}"
     return viz.finish(
         fig,
-        title=f"{sent.tokens} of {len(sent.keep)} tokens, {sent.channel_uses} symbols, "
+        title=f"{_tokens(sent.tokens, len(sent.keep))}, {sent.channel_uses} symbols, "
         f"{sent.latency.total * 1e3:.1f} ms",
         alt=f"Asked for {alpha:g} of the tokens at {noise}: {sent.tokens} are sent and the server "
         f"says {best} with probability {sent.probabilities[best]:.2f}{truth}.",
@@ -130,7 +137,7 @@ def latency_bars(latency: Latency, *, tokens: int) -> go.Figure:
     fig.update_yaxes(title_text="milliseconds", range=[0, 1.15e3 * latency.total])
     return viz.finish(
         fig,
-        title=f"Where the time of {tokens} tokens goes",
+        title=f"Where the time of {_tokens(tokens)} goes",
         alt=f"Device {1e3 * latency.device:.2f} ms, air {1e3 * latency.air:.2f} ms, server "
         f"{1e3 * latency.server:.2f} ms, together {1e3 * latency.total:.2f} ms.",
         caption="From FLOPs and symbols by formula, for the hardware numbers that were stated.",

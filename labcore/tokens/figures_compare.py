@@ -1,6 +1,7 @@
 """Figures of the comparison: accuracy against rate and noise, asked against spent, scores."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -30,7 +31,8 @@ def accuracy_curves(
     Args:
         rows: The result's table ``curves``.
         methods: Which lines to draw; all by default.
-        base: Accuracy of the network before selection and channel, as a dotted line.
+        base: Accuracy of the network before selection and channel, as a dotted line: a device
+            that could run all of it would send the answer, log2(classes) bits.
 
     Raises:
         ValueError: a method that was not measured.
@@ -53,7 +55,10 @@ def accuracy_curves(
         near = min(cells, key=lambda c: abs(c["spent"] - 0.2))
         said.append(f"{label(name)} {near['accuracy']:.3f} at {near['spent']:.2f}")
     if base is not None:
-        fig.add_hline(y=base, line={"color": viz.INK, "dash": "dot", "width": 1.5})
+        fig.add_hline(
+            y=base, line={"color": viz.INK, "dash": "dot", "width": 1.5},
+            annotation_text="all of the network on the device", annotation_position="top left",
+        )  # fmt: skip
     fig.update_xaxes(title_text="share of tokens really sent", range=[0, 1.05])
     fig.update_yaxes(title_text="test accuracy")
     fig.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
@@ -63,8 +68,8 @@ def accuracy_curves(
         fig,
         title="Accuracy against the rate really spent",
         alt=f"{first['seeds']} seeds, {first['images']} test canvases: {'; '.join(said)}.{tail}",
-        caption="Bars are the standard deviation over fine-tunings; the dotted line is the network "
-        "before selection and channel.",
+        caption="Bars are the standard deviation over fine-tunings. Dotted: a device that can run "
+        "the whole network and sends its answer; the others stand for devices that cannot.",
         source="accuracy_curves",
         params={"methods": names},
         height=560,
@@ -81,7 +86,7 @@ def noise_curves(rows: Rows, *, budgets: Sequence[float] = (0.1, 0.2, 0.5)) -> g
     Raises:
         ValueError: a budget that was not measured.
     """
-    gate = pick(rows, method="gate")
+    gate = [row for kind in ("awgn", "rayleigh") for row in _first_seed(rows, kind)]
     unknown = [b for b in budgets if b not in distinct(gate, "budget")]
     if unknown:
         raise ValueError(f"budgets {unknown} were not measured: {distinct(gate, 'budget')}")
@@ -123,39 +128,53 @@ def noise_map(rows: Rows, *, link: LinkBudget | None = None) -> go.Figure:
         link: Hardware numbers of the latency.
     """
     link = link or LinkBudget()
-    gate = pick(rows, method="gate", channel="awgn")
+    gate = _first_seed(rows, "awgn")
     budgets, snrs = sorted(distinct(gate, "budget")), sorted(distinct(gate, "snr_db"))
     z = [[pick(gate, budget=b, snr_db=s)[0]["accuracy"] for b in budgets] for s in snrs]
     spent = [pick(gate, budget=b)[0]["rate"] for b in budgets]
-    names = [f"{b:g}" for b in budgets]
     fig = go.Figure(
         go.Heatmap(
-            z=z, x=names, y=[f"{s:g}" for s in snrs], colorscale=viz.SEQUENTIAL,
-            text=[[f"{v:.2f}" for v in row] for row in z], texttemplate="%{text}",
-            colorbar={"title": "accuracy"},
+            z=z, x=np.arange(len(budgets)), y=[f"{s:g}" for s in snrs],
+            colorscale=viz.SEQUENTIAL, text=[[f"{v:.2f}" for v in row] for row in z],
+            texttemplate="%{text}", colorbar={"title": "accuracy"},
         )
     )  # fmt: skip
-    times = [1e3 * link.latency(min(rate, 1.0) * TOKENS).total for rate in spent]
-    for name, ms in zip(names, times, strict=True):
+    times = [1e3 * link.latency(rate * TOKENS).total for rate in spent]
+    for ms, place in _latency_lines(times):
+        fig.add_vline(x=place, line={"color": "white", "width": 1.2, "dash": "dash"})
         fig.add_annotation(
-            x=name, y=1.0, yref="paper", yanchor="bottom", text=f"{ms:.1f} ms", showarrow=False
+            x=place, y=1.0, yref="paper", yanchor="bottom", text=f"{ms:g} ms", showarrow=False
         )
-    fig.update_xaxes(title_text="rate asked for; above: latency at the rate spent", type="category")
+    ticks = {"tickvals": np.arange(len(budgets)), "ticktext": [f"{b:g}" for b in budgets]}
+    fig.update_xaxes(title_text="rate asked for; above: equal latency", **ticks)
     fig.update_yaxes(title_text="signal-to-noise ratio (dB)", type="category")
-    for left in range(len(names) - 1):  # latency depends on the rate alone: its lines stand upright
-        fig.add_vline(x=left + 0.5, line={"color": "white", "width": 1, "dash": "dot"})
     fig.update_layout(margin={"t": 90})
     best = max(gate, key=lambda r: r["accuracy"])
     return viz.finish(
         fig,
         title="Accuracy over rate and noise, with latency",
         alt=f"Best {best['accuracy']:.3f} at {best['budget']:g} and {best['snr_db']:g} dB; latency "
-        f"from {times[0]:.1f} ms (asked {names[0]}) to {times[-1]:.1f} ms (asked {names[-1]}).",
-        caption="Each column has one latency, written above it: pick the column that the deadline "
-        "allows, and see what noise does to it.",
+        f"from {times[0]:.1f} ms (asked {budgets[0]:g}) to {times[-1]:.1f} ms "
+        f"(asked {budgets[-1]:g}).",
+        caption="Dashed lines: equal latency at the rate really spent. A deadline says how far to "
+        "the right one may go, and the noise how much that buys.",
         source="noise_map",
         height=460,
     )
+
+
+def _first_seed(rows: Rows, channel: str) -> list[Any]:
+    """The gate's rows of the seed that was measured everywhere."""
+    return pick(rows, method="gate", channel=channel, seed=rows[0]["seed"])
+
+
+def _latency_lines(times: Sequence[float], most: int = 5) -> list[tuple[float, float]]:
+    """Round latencies between the columns' own, each with its place on their axis."""
+    rising = np.maximum.accumulate(np.asarray(times) + 1e-9 * np.arange(len(times)))
+    span = rising[-1] - rising[0]
+    step = next((s for s in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if span / s <= most), 100)
+    values = np.arange(np.ceil(rising[0] / step), np.floor(rising[-1] / step) + 1) * step
+    return [(float(v), float(np.interp(v, rising, np.arange(len(rising))))) for v in values]
 
 
 def asked_spent(spent: Float[np.ndarray, "m n"], budgets: Sequence[float]) -> go.Figure:
@@ -244,12 +263,13 @@ def score_histogram(
     )
 
 
-def precision_bars(rows: Rows, *, budget: float = 0.2) -> go.Figure:
+def precision_bars(rows: Rows, *, budget: float = 0.2, chance: float | None = None) -> go.Figure:
     """Precision and recall of the kept tokens against the digit's ink, one pair of bars a method.
 
     Args:
         rows: The result's table ``curves``.
         budget: The rate asked for.
+        chance: Share of all tokens that hold ink of the digit, as a dotted line.
 
     Raises:
         ValueError: nothing measured at that budget.
@@ -273,13 +293,18 @@ def precision_bars(rows: Rows, *, budget: float = 0.2) -> go.Figure:
         barmode="group",
         legend={"orientation": "h", "traceorder": "reversed", "y": -0.18, "yanchor": "top"},
     )
+    if chance is not None:
+        fig.add_vline(x=chance, line={"color": viz.INK, "dash": "dot", "width": 1.5})
     best = order[-1]
+    said = "" if chance is None else f"; {chance:.2f} by chance"
     return viz.finish(
         fig,
         title=f"Do kept tokens hold the digit? Asked for {budget:g}",
         alt=f"Best precision {cells[best]['precision']:.2f} ({label(best)}); "
-        + ", ".join(f"{label(n)} {cells[n]['precision']:.2f}" for n in reversed(order[:-1])),
-        caption="Chance precision is 0.17: the share of tokens with ink of the digit.",
+        + ", ".join(f"{label(n)} {cells[n]['precision']:.2f}" for n in reversed(order[:-1]))
+        + said,
+        caption="Precision: kept tokens that hold ink of the digit. Recall: such tokens that are "
+        "kept. Dotted: the precision of tokens drawn by lot.",
         source="precision_bars",
         params={"budget": budget},
         height=160 + 50 * len(order),

@@ -15,6 +15,7 @@ _STYLES: dict[str, tuple[str, int, int, int]] = {
     "gate_joint": ("gate, all trained at once", 5, 2, 1),
     "gate_fixed": ("gate for 0.2 only", 2, 1, 6),
     "gate_fixed_topk": ("gate for 0.2 only, top-k", 2, 2, 6),
+    "class_alone": ("class token alone", 6, 0, 6),
     "halting": ("halting for 0.2 (A-ViT)", 4, 1, 3),
 }
 

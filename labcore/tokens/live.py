@@ -12,7 +12,7 @@ from labcore.tokens.channel import Channel
 from labcore.tokens.data import SIZE
 from labcore.tokens.link import Latency, LinkBudget, index_bits
 from labcore.tokens.methods import model_from
-from labcore.tokens.model import SemanticViT
+from labcore.tokens.model import Select, SemanticViT
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def send(
     channel: str = "awgn",
     loss: float = 0.0,
     method: str = "gate",
-    select: str = "threshold",
+    select: Select = "threshold",
     link: LinkBudget | None = None,
     model: SemanticViT | None = None,
 ) -> Sent:
@@ -92,12 +92,8 @@ def send(
     kind = Channel(channel, "mmse", loss=loss)  # type: ignore[arg-type]
     images = torch.from_numpy(picture.copy())[None, None].float() / 255
     generator = torch.Generator().manual_seed(draw)
-    before = net.select
-    net.select = select if net.scorer == "gate" else before
-    try:
-        chosen = net.device(images, alpha, generator)
-    finally:
-        net.select = before
+    mode = select if net.scorer == "gate" else net.select
+    chosen = net.device(images, alpha, generator, select=mode)  # the model is shared: not changed
     message = net.message(chosen)
     received = message.through(kind, snr_db, generator)
     there = torch.zeros(net.slots, dtype=torch.bool)

@@ -28,9 +28,9 @@ _HIGHEST = 30.0  # exponent at which a dropped key is capped, above the largest 
 def multiplicative_attention(
     query: Float[Tensor, "b h m d"],
     key: Float[Tensor, "b h n d"],
-    value: Float[Tensor, "b h n d"],
+    value: Float[Tensor, "b h n e"],
     mask: Float[Tensor, "b n"],
-) -> Float[Tensor, "b h m d"]:
+) -> Float[Tensor, "b h m e"]:
     """Attention in which key j counts ``mask_j`` times; alive gradients for mask_j = 0.
 
     At least one entry of each row of ``mask`` must be positive.
@@ -45,9 +45,9 @@ def multiplicative_attention(
 def additive_attention(
     query: Float[Tensor, "b h m d"],
     key: Float[Tensor, "b h n d"],
-    value: Float[Tensor, "b h n d"],
+    value: Float[Tensor, "b h n e"],
     mask: Float[Tensor, "b n"],
-) -> Float[Tensor, "b h m d"]:
+) -> Float[Tensor, "b h m e"]:
     """Attention that leaves out the keys with mask 0 (fused kernel; no gradient for the mask)."""
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None] > 0)
 

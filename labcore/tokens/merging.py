@@ -48,8 +48,9 @@ class MergingViT(SemanticViT):
         snr_db: float | None = None,
         *,
         generator: torch.Generator | None = None,
+        exact: bool = True,
     ) -> ViTOutput:
-        """Merge, send, read.
+        """Merge, send, read; the count is always exact.
 
         Raises:
             ValueError: images of one batch ask for different counts, or a bad budget or SNR.

@@ -12,8 +12,10 @@ from labcore.tokens.channel import Channel
 from labcore.tokens.checks import one_of
 from labcore.tokens.merging import MergingViT
 from labcore.tokens.model import SemanticViT
-from labcore.tokens.settings import LEARNED, METHODS, ONE_RATE, SPLIT, SYMBOLS
+from labcore.tokens.settings import LEARNED, METHODS, ONE_RATE, REST, SPLIT, SYMBOLS
 from labcore.tokens.training import VIT, Tuning
+
+SCORER = {"class_alone": "none"}  # others are called like their scorer
 
 
 def build(method: str, base: VisionTransformer, seed: int = 0) -> SemanticViT:
@@ -27,7 +29,7 @@ def build(method: str, base: VisionTransformer, seed: int = 0) -> SemanticViT:
     backbone, channel = copy.deepcopy(base), Channel()
     if method == "merging":
         return MergingViT(backbone, SPLIT, channel, SYMBOLS, generator=generator)
-    scorer = method.split("_")[0] if method.startswith("gate") else method
+    scorer = "gate" if method.startswith("gate") else SCORER.get(method, method)
     return SemanticViT(
         backbone,
         SPLIT,
@@ -35,17 +37,23 @@ def build(method: str, base: VisionTransformer, seed: int = 0) -> SemanticViT:
         channel,
         "threshold" if scorer in ("gate", "halting") else "topk",
         SYMBOLS,
-        "sent" if method == "gate_sent" else "server",
+        "sent" if method in ("gate_sent", "class_alone") else "server",
         scorer=scorer,
         decoupled=method != "gate_joint",
         generator=generator,
     )
 
 
-def tuning_of(method: str, tuning: Tuning, frozen: float) -> Tuning:
-    """The fine-tuning of a method: equal steps; learned scorers start on a frozen network."""
-    low_high = (ONE_RATE[method],) * 2 if method in ONE_RATE else tuning.budgets
-    return replace(tuning, frozen=frozen if method in LEARNED else 0.0, budgets=low_high)
+def tuning_of(method: str, tuning: Tuning) -> Tuning:
+    """The fine-tuning of a method: equally many steps and canvases for all.
+
+    Learned rankings start on a resting network; ``gate_joint`` is the gate as published, everything
+    at once, and halting has no scores apart from the network's.
+    """
+    rate = ONE_RATE.get(method)
+    budgets = tuning.budgets if rate is None else (rate, rate)
+    apart = method in LEARNED
+    return replace(tuning, frozen=REST if apart else 0.0, exact=apart, budgets=budgets)
 
 
 def to_arrays(model: torch.nn.Module, name: str) -> dict[str, np.ndarray]:

@@ -16,14 +16,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labcore.blocks.vit import Block, VisionTransformer
-from labcore.tokens import scorers
+from labcore.tokens import scorers, selection
 from labcore.tokens.channel import Channel, TokenCoder, normalize_power
 from labcore.tokens.checks import as_budgets, noise_variance, one_of
-from labcore.tokens.gates import BudgetToken, GateMode, TokenGate, straight_through, top_k
-from labcore.tokens.masked import Packed, keep_one, masked_block, pack
+from labcore.tokens.gates import BudgetToken, GateMode, TokenGate
+from labcore.tokens.masked import Packed, masked_block, pack
 from labcore.tokens.message import Message
 from labcore.tokens.options import check_options
 from labcore.tokens.outputs import Selection, ViTOutput
+from labcore.tokens.selection import Choice, Sight
 
 Select = Literal["threshold", "topk"]
 ClassToken = Literal["server", "sent"]
@@ -41,7 +42,7 @@ class SemanticViT(nn.Module):
         num_symbols: Complex symbols a token, k; needed with a channel.
         class_token: ``"server"`` (fresh) or ``"sent"`` (the device's; counted).
         scorer: What ranks tokens, one of ``options.SCORERS``; only ``"gate"`` and ``"halting"``
-            know a threshold.
+            know a threshold, ``"none"`` sends the class token alone.
         gate: Mode of the gates.
         decoupled: Of the gates: task moves scores, rate moves thresholds.
         fuse_rest: Send the dropped tokens' weighted mean as one more token (EViT; top-k only).
@@ -75,7 +76,8 @@ class SemanticViT(nn.Module):
         )
         self.backbone, self.split, self.gated_layers = backbone, split, layers
         self.channel, self.fuse_rest = channel, fuse_rest
-        self.select: str = one_of("select", select, ("threshold", "topk"))
+        one_of("select", select, ("threshold", "topk"))
+        self.select: Select = select
         self.class_token = one_of("class_token", class_token, ("server", "sent"))
         self.scorer = scorer
         self.budget_token = BudgetToken(d, generator=generator)
@@ -108,8 +110,18 @@ class SemanticViT(nn.Module):
         images: Float[Tensor, "b c y x"],
         budget: float | Tensor,
         generator: torch.Generator | None = None,
+        *,
+        select: Select | None = None,
+        exact: bool = False,
     ) -> Selection:
         """Blocks before the split, and the choice of tokens.
+
+        Args:
+            images: Pictures.
+            budget: As for :meth:`forward`.
+            generator: As for :meth:`forward`.
+            select: Another mode than the model's, for this call.
+            exact: As for :meth:`forward`.
 
         Raises:
             ValueError: a budget outside [0, 1].
@@ -124,9 +136,16 @@ class SemanticViT(nn.Module):
         history = []
         for layer in range(self.split + 1):
             if layer in self.gated_layers:
-                given = (x, before, mask, halted, alpha, generator)
-                mask, score, threshold, counted = self._choose(layer, *given)
+                block = blocks[max(layer - 1, 0)]
+                sight = Sight(x[:, 1:-1], x[:, -1], alpha, mask, before, block, halted)
+                choice = self._choose(layer, sight, select or self.select, generator)
+                if exact:
+                    choice = choice.exactly(sight)
+                mask, counted = choice.mask, choice.counted
+                score, threshold = choice.score, choice.threshold
                 history.append(mask)
+                if choice.scale is not None:
+                    x = x * self._framed(choice.scale, ones)[..., None]
             if layer == self.split:
                 break
             before = x
@@ -142,43 +161,16 @@ class SemanticViT(nn.Module):
         return torch.cat((ones[:, :1], mask, ones[:, :1]), dim=1)
 
     def _choose(
-        self,
-        layer: int,
-        x: Tensor,
-        before: Tensor,
-        mask: Tensor,
-        halted: Tensor,
-        alpha: Tensor,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """New mask, scores and thresholds at a gated layer."""
-        t, tokens, token = self.patches, x[:, 1:-1], x[:, -1]
-        none = x.new_full((len(x),), torch.nan)
-        if self.select == "threshold":
-            if self.scorer == "halting":
-                limit = 1 - scorers.HALT_EPSILON
-                score = limit - halted
-                kept = straight_through(score, 0.1) * mask
-                kept = keep_one(kept, score)
-                return kept, score, none, kept
-            out = self.gates[str(layer)](tokens, token, mask, generator=generator)
-            kept = keep_one(out.mask, out.score.detach())
-            return kept, out.score, out.threshold, out.counted
-        if self.scorer == "gate":
-            score = cast(TokenGate, self.gates[str(layer)]).scores(tokens)
-        elif self.scorer == "predictor":
-            score = torch.sigmoid(self.gates[str(layer)](tokens, mask))
-        elif self.scorer == "random":
-            score = scorers.random_selection(tokens, generator)
-        elif self.scorer == "magnitude":
-            score = scorers.magnitude_selection(tokens)
-        elif self.scorer == "class_attention":
-            block = self.blocks[max(layer - 1, 0)]
-            score = scorers.class_attention_selection(block, before, t)
-        else:
-            score = 1 - halted
-        kept = top_k(score, alpha, mask) * mask
-        return kept, score, none, kept
+        self, layer: int, sight: Sight, select: Select, generator: torch.Generator | None
+    ) -> Choice:
+        gate = dict(self.gates.items()).get(str(layer))
+        if self.scorer == "none":
+            return selection.nothing(sight)
+        if select == "topk":
+            return selection.by_rank(self.scorer, gate, sight, generator)
+        if self.scorer == "halting":
+            return selection.by_halting(sight)
+        return selection.by_threshold(cast(TokenGate, gate), sight, generator)
 
     # The message.
 
@@ -249,6 +241,7 @@ class SemanticViT(nn.Module):
         snr_db: float | None = None,
         *,
         generator: torch.Generator | None = None,
+        exact: bool = False,
     ) -> ViTOutput:
         """All tokens are computed, dropped ones are masked: what training needs.
 
@@ -257,12 +250,14 @@ class SemanticViT(nn.Module):
             budget: Rate asked for, one number or one an image, in [0, 1].
             snr_db: Signal-to-noise ratio; None for a channel without noise.
             generator: Random selection, noise, erasures.
+            exact: Send exactly ceil(alpha T) of the highest scores, while the thresholds see what
+                they would have sent: how scores and thresholds are taught side by side.
 
         Raises:
             ValueError: a budget outside [0, 1], or NaN decibels.
         """
         noise_variance(snr_db)
-        chosen = self.device(images, budget, generator)
+        chosen = self.device(images, budget, generator, exact=exact)
         tokens, mask = self._slots(chosen)
         if self.coder is not None:
             symbols = normalize_power(self.coder.encode(tokens), mask, self._power)
@@ -271,15 +266,7 @@ class SemanticViT(nn.Module):
                 mask = mask * self._arrived(mask > 0, generator)
             tokens = self.coder.decode(symbols)
         logits = self.server(tokens, chosen.budget, mask)
-        keep = chosen.mask > 0
-        return ViTOutput(
-            logits,
-            keep,
-            self.rates(chosen.mask),
-            chosen.mask,
-            chosen.counted,
-            chosen.per_layer_keep,
-        )
+        return self._answer(logits, chosen)
 
     def pack_forward(
         self,
@@ -316,15 +303,11 @@ class SemanticViT(nn.Module):
             if self.channel is not None:
                 message = message.through(self.channel, snr_db, generator)
             logits = self.decode(message, groups=groups)
-        keep = chosen.mask > 0
-        return ViTOutput(
-            logits,
-            keep,
-            self.rates(chosen.mask),
-            chosen.mask,
-            chosen.counted,
-            chosen.per_layer_keep,
-        )
+        return self._answer(logits, chosen)
+
+    def _answer(self, logits: Tensor, chosen: Selection) -> ViTOutput:
+        mask, layers = chosen.mask, chosen.per_layer_keep
+        return ViTOutput(logits, mask > 0, self.rates(mask), mask, chosen.counted, layers)
 
     def encode(
         self,

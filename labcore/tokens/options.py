@@ -3,7 +3,7 @@
 from labcore.tokens.channel import Channel
 from labcore.tokens.checks import one_of
 
-SCORERS = ("gate", "predictor", "halting", "random", "magnitude", "class_attention")
+SCORERS = ("gate", "predictor", "halting", "random", "magnitude", "class_attention", "none")
 RANKED = ("predictor", "random", "magnitude", "class_attention")  # no threshold: top-k only
 
 
@@ -37,5 +37,7 @@ def check_options(
     one_of("scorer", scorer, SCORERS)
     if scorer in RANKED and select != "topk":
         raise ValueError(f'scorer={scorer!r} has no threshold: use select="topk"')
+    if scorer == "none" and class_token != "sent":  # noqa: S105
+        raise ValueError('scorer="none" keeps no patch: send the class token (class_token="sent")')
     if fuse_rest and select != "topk":
         raise ValueError('fuse_rest=True needs select="topk"')

@@ -4,6 +4,7 @@ The picture's middle square is resized to 224 x 224: 256 patches. A patch's scor
 that the class token pays it, averaged over heads and over the last four of the twelve layers.
 """
 
+import math
 from functools import cache
 from typing import cast
 
@@ -17,6 +18,7 @@ from labcore.blocks.class_attention import class_attention
 from labcore.blocks.vit import Block, VisionTransformer, ViTConfig
 from labcore.runs import Progress, Table, silent
 from labcore.tokens.data import PHOTOS, photo
+from labcore.tokens.link import flops
 
 SIDE = 224
 SHARE = 0.25
@@ -85,6 +87,20 @@ def close_up() -> tuple[dict[str, np.ndarray], dict[str, Table]]:
         best = np.sort(found)[::-1][: int(SHARE * len(found))]
         table.append({"photo": name, "share": SHARE, "held": float(best.sum() / found.sum())})
     return arrays, {"photographs": table}
+
+
+def real_size(share: float, split: int = 3) -> tuple[float, float]:
+    """GFLOPs of the real ViT-S on a photograph: all patches, and a share of them after ``split``.
+
+    Only a cost: the maps read layers 9 to 12, so a device that draws them has run the network.
+
+    >>> whole, part = real_size(0.25)
+    >>> round(whole / part, 1)
+    2.3
+    """
+    tokens = math.ceil(share * CONFIG.num_patches)
+    whole, part = (sum(flops(CONFIG, split, n)) / 1e9 for n in (CONFIG.num_patches, tokens))
+    return whole, part
 
 
 def look(

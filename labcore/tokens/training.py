@@ -45,25 +45,31 @@ class Tuning:
     Attributes:
         steps: Batches.
         batch: Images a batch.
-        learning_rate: Of the network; gates and budget token take ``gate_factor`` times as much.
-        gate_factor: See there.
-        rate_weight: lambda, weight of the rate loss (gates only).
+        learning_rate: Of the network.
+        score_factor: What scores every token learns so many times as fast.
+        threshold_factor: Thresholds and budget token learn so many times as fast.
+        frozen: Share of the steps in which blocks and coder rest: scores are learned while the
+            network still reads digits; together from the start, blank tokens learn to carry the
+            answer before anything has been chosen.
+        exact: Scores learn from exactly ceil(alpha T) tokens, thresholds from the rate loss alone;
+            else the threshold's own choice is sent.
+        rate_weight: lambda, weight of the rate loss (thresholds only).
         budgets: Lowest and highest budget, drawn uniformly for each image.
         snr_db: Lowest and highest SNR, drawn uniformly for each batch.
         one_sided: Punish overspending only.
     """
 
-    steps: int = 150
-    batch: int = 128
+    steps: int = 300
+    batch: int = 64
     learning_rate: float = 1e-3
-    gate_factor: float = 10.0
+    score_factor: float = 3.0
+    threshold_factor: float = 10.0
+    frozen: float = 0.0
+    exact: bool = False
     rate_weight: float = 20.0
     budgets: tuple[float, float] = (0.05, 1.0)
     snr_db: tuple[float, float] = (0.0, 20.0)
     one_sided: bool = False
-    ramp: float = 0.01
-    frozen: float = 0.4
-    score_factor: float = 10.0
 
 
 def class_logits(model: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c"]:
@@ -115,7 +121,11 @@ def fine_tune(
             some = pool.canvases(256, generator).images
             model.coder.fit(model.device(some, 1.0, generator).tokens)
     schedule = _Optimiser(
-        model, settings.learning_rate, settings.steps, settings.gate_factor, settings.score_factor
+        model,
+        settings.learning_rate,
+        settings.steps,
+        settings.threshold_factor,
+        settings.score_factor,
     )
     model.train()
     resting = [p for n, p in model.named_parameters() if _rests(n)]
@@ -128,15 +138,14 @@ def fine_tune(
         alpha = low + (high - low) * torch.rand(size, generator=generator)
         asked = alpha.expand(settings.batch)
         snr = float(torch.empty(1).uniform_(*settings.snr_db, generator=generator))
-        out = model(drawn.images, asked, snr, generator=generator)
+        out = model(drawn.images, asked, snr, generator=generator, exact=settings.exact)
         loss = F.cross_entropy(out.logits, drawn.labels)
         if thresholded:
             rate = rate_loss(out.counted, asked, settings.one_sided)
-            ramp = min(1.0, (step + 1) / (settings.ramp * settings.steps))
-            loss = loss + ramp * settings.rate_weight * rate
+            loss = loss + settings.rate_weight * rate
         schedule.step(loss, step)
         progress(step + 1, settings.steps, "fine-tuning")
-    return model.eval()
+    return model.requires_grad_(True).eval()
 
 
 def _rests(name: str) -> bool:

@@ -27,7 +27,7 @@ def semantic(split: int = 1, **options) -> SemanticViT:
         for gate in model.gates.values():
             if hasattr(gate, "budget_bias"):  # thresholds in the middle of the scores
                 gate.weight.mul_(30)
-                gate.budget_bias.add_(2.0)
+                gate.budget_bias.fill_(-3.7)
     return model.eval()
 
 

@@ -7,6 +7,7 @@ import torch
 
 from labcore.tokens.channel import Channel, TokenCoder, awgn, erasure, normalize_power, rayleigh
 from labcore.tokens.checks import noise_variance
+from tests.tokens.conftest import semantic
 
 G = torch.Generator
 
@@ -77,14 +78,20 @@ def test_erasure_loses_its_share_and_only_what_was_sent() -> None:
     assert not erasure(keep, 1.0).any()
 
 
-@pytest.mark.parametrize("kind", ["awgn", "rayleigh"])
-def test_the_gradient_reaches_the_encoder_through_the_noise(kind: str) -> None:
-    coder = TokenCoder(8, 2)
-    tokens = torch.randn(3, 5, 8, generator=G().manual_seed(0))
-    sent = normalize_power(coder.encode(tokens))
-    coder.decode(Channel(kind).send(sent, 0.0, G().manual_seed(1))).square().sum().backward()
-    assert coder.encoder.weight.grad is not None
-    assert coder.encoder.weight.grad.abs().sum() > 0
+CHANNELS = (
+    Channel(), Channel("rayleigh"), Channel("rayleigh", "mmse"), Channel(power="token"),
+    Channel("erasure", loss=0.3),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=str)
+def test_the_gradient_reaches_the_encoder_through_every_channel(channel: Channel, images) -> None:
+    model = semantic(channel=channel, num_symbols=2).train()
+    model(images, 0.5, 0.0, generator=G().manual_seed(1)).logits.square().sum().backward()
+    for name in ("weight", "bias"):
+        grad = getattr(model.coder.encoder, name).grad
+        assert grad is not None
+        assert grad.abs().sum() > 0
 
 
 def test_a_wide_coder_starts_lossless() -> None:

@@ -71,6 +71,19 @@ def test_once_dropped_always_dropped_and_kept_sets_are_nested() -> None:
         before = kept
 
 
+def test_training_keeps_what_inference_keeps() -> None:
+    gate, tokens, budget = gate_on(bias=2.0)
+    with torch.no_grad():
+        gate.budget_bias.fill_(2.0)
+    taught = gate.train()(tokens, budget)
+    used = gate.eval()(tokens, budget)
+    assert torch.equal(taught.keep, used.keep)
+    assert 0 < used.keep.float().mean() < 1
+    moved, _, _ = gate_on(bias=0.0)
+    moved.load_state_dict(gate.state_dict())
+    assert not torch.equal(moved(tokens, budget).keep, used.keep)  # the bias does count
+
+
 def test_a_dropped_token_has_a_gradient() -> None:
     gate, tokens, budget = gate_on()
     with torch.no_grad():

@@ -30,6 +30,9 @@ OPTIONS = [
     {"select": "topk"},
     {"scorer": "halting"},
     {"gate": "soft"},
+    {"gate": "soft", "split": 2, "gated_layers": (0, 1, 2)},
+    {"gate": "concrete"},
+    {"scorer": "none", "class_token": "sent", "channel": Channel(), "num_symbols": 3},
     {"split": 2, "gated_layers": (0, 1, 2)},
     {"channel": Channel("erasure", loss=0.2), "num_symbols": 3},
 ]
@@ -47,11 +50,13 @@ def test_masked_equals_packed(options, dtype, images) -> None:
             images.to(dtype), budget, 5.0, generator=G().manual_seed(7), groups=3
         )
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
-    if options.get("gate") == "soft":
-        return  # the soft weight scales in training; packing keeps what is above 0 whole
     torch.testing.assert_close(masked.logits, packed.logits, atol=tolerance, rtol=0)
     torch.testing.assert_close(grouped.logits, packed.logits, atol=tolerance, rtol=0)
     assert torch.equal(masked.keep, packed.keep)
+    counts = packed.keep.sum(-1)
+    if model.select == "threshold" and "gate" in model.scorer:  # unequal, and something is dropped
+        assert len(counts.unique()) > 1
+        assert counts.max() < 16
 
 
 def test_everything_kept_is_the_plain_network_with_one_more_token(images) -> None:
@@ -130,6 +135,58 @@ def test_every_parameter_learns_through_a_hard_gate_and_a_channel(images) -> Non
         grad = dict(model.named_parameters())[name].grad
         assert grad is not None, name
         assert grad.abs().sum() > 0, name
+
+
+def test_the_answer_moves_the_scores_of_dropped_tokens(images) -> None:
+    model = semantic().train()
+    seen = []
+    hook = model.gates["1"].register_forward_hook(lambda m, a, out: seen.append(out.mask))
+    out = model(images, 0.5)
+    hook.remove()
+    (grad,) = torch.autograd.grad(out.logits.square().sum(), seen[0])
+    dropped = ~out.keep
+    assert dropped.any()
+    assert (grad[dropped] != 0).all()
+
+
+def test_exact_rates_teach_scores_and_thresholds_apart(images) -> None:
+    model = semantic().train()
+    own = model(images, 0.5)
+    out = model(images, 0.5, exact=True)
+    assert (out.keep.sum(-1) == 8).all()
+    assert torch.equal(out.counted, own.counted)
+    assert not torch.equal(own.keep, out.keep)
+    gate = model.gates["1"]
+    score = torch.autograd.grad(out.logits.square().sum(), gate.weight, retain_graph=True)
+    assert score[0].abs().sum() > 0
+    with pytest.raises(RuntimeError):  # the answer does not move the threshold
+        torch.autograd.grad(out.logits.square().sum(), gate.budget_bias, retain_graph=True)
+    (threshold,) = torch.autograd.grad(out.counted.sum(), gate.budget_bias)
+    assert threshold.abs() > 0
+
+
+def test_the_published_soft_gate_scales_what_it_keeps(images) -> None:
+    model = semantic(gate="soft")
+    with torch.no_grad():
+        chosen = model.device(images, 0.5)
+        gate = model.gates["1"]
+        margin = chosen.score - chosen.threshold[:, None]
+        plain = semantic().device(images, 0.5)
+    torch.testing.assert_close(
+        chosen.tokens, plain.tokens * margin.clamp_min(0)[..., None], atol=1e-5, rtol=1e-5
+    )
+    assert torch.equal(chosen.mask > 0, margin > 0)
+    torch.testing.assert_close(chosen.counted, margin.clamp_min(0))
+    assert gate.gate == "soft"
+
+
+def test_a_class_token_can_go_alone(images) -> None:
+    model = semantic(scorer="none", class_token="sent", channel=Channel(), num_symbols=2)
+    with torch.no_grad():
+        out = model(images, 0.5)
+        assert not out.keep.any()
+        assert (out.rates == 1 / 16).all()
+        assert model.encode(images, 0.5).lengths.tolist() == [1] * 6
 
 
 def test_encode_then_decode_is_forward(images, tmp_path) -> None:
@@ -224,6 +281,7 @@ def test_merging_sends_the_count_and_refuses_mixed_ones(images) -> None:
         ({"split": 1, "scorer": "random"}, "no threshold"),
         ({"split": 1, "scorer": "taste"}, "scorer="),
         ({"split": 1, "fuse_rest": True}, "topk"),
+        ({"split": 1, "scorer": "none"}, "send the class token"),
         (
             {
                 "split": 1,

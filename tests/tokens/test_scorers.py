@@ -55,7 +55,7 @@ def test_halting_by_hand() -> None:
     first = torch.zeros(1, 2, 4)
     first[0, 1, 0] = 2.0
     torch.testing.assert_close(
-        scorers.halting_scores(first), torch.sigmoid(torch.tensor([[-10.0, 0.0]]))
+        scorers.halting_scores(first), torch.sigmoid(torch.tensor([[-3.0, 7.0]]))
     )
 
 
