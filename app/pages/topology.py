@@ -161,7 +161,8 @@ def the_benchmark() -> None:
     names = [n for n in distinct(pick(rows, data=data), "label") if curve_of(data, n)]
     by_validation = sorted(names, key=lambda n: score(rows, data, n, "val").mean, reverse=True)
     best = by_validation[:4]
-    figure(figures.race({n: curve_of(data, n) for n in best}, data=data), "race")
+    if best:
+        figure(figures.race({n: curve_of(data, n) for n in best}, data=data), "race")
     st.subheader("A run of your own")
     run_here()
 
