@@ -82,7 +82,7 @@ symbols = sorted(set(text))
 ids = np.array([symbols.index(c) for c in text[:2000]])
 onehot = np.eye(len(symbols))[ids]
 begin = text.index("Alice was beginning")
-print("text  ", ids.shape, "one-hot", onehot.shape, "|", " ".join(text[begin : begin + 57].split()))
+print("text  ", ids.shape, "one-hot", onehot.shape, "|", " ".join(text[begin : begin + 48].split()))
 
 # %% [markdown]
 # A **graph**: who knows whom. $A \sim (N, N)$, zeros and ones. There is no first node: any order of rows
