@@ -33,15 +33,16 @@ from labcore.merging import (
     tsv_merge_matrix,
 )
 from labcore.merging.data import TASKS
-from labcore.merging.experiment import load_result
+from labcore.merging.experiment import load_result, summary
 from labcore.merging.measure import METHODS
 from labcore.merging.tally import compression_means, means
 from labcore.merging.upload import merge_uploads
 from labcore.runs import Result
 from labcore.uploads import UploadError
 
-ASSETS = ("mnist", "fashion-mnist", "dejavu-fonts")
-VIEWS = ("layers", "methods", "compression", "pictures")
+ASSETS = ("mnist", "fashion-mnist", "digits-photos", "dejavu-fonts")
+WIDTH = 96  # smaller side of every matrix
+VIEWS = ("layers", "methods", "compression", "pictures", "plane", "language")
 PARAMETERS: Table = {
     "tasks": Several(TASKS[:8], TASKS, "whose fine-tuned models are merged"),
     "method": Choice("tsv_m", METHODS, "how to merge"),
@@ -62,6 +63,7 @@ PARAMETERS: Table = {
     "count": Choice(8, (8, 14, 20), "tasks of the committed measurements"),
     "part": Choice("mlp.fc1", ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"), "matrix of spectra"),
     "shown": Choice("greek", TASKS, "task of the pictures"),
+    "angle": Range(40, 1, 90, about="degrees between two tasks in the plane"),
 }
 control = Controls(PARAMETERS)
 PRESETS = (
@@ -78,7 +80,7 @@ PRESETS = (
     Preset(
         "Two relatives",
         "Two kinds of digits share directions: look at the blocks beside the diagonal.",
-        {"tasks": ("mnist", "mnist_coarse", "hebrew")},
+        {"tasks": ("mnist", "uci_digits", "hebrew")},
     ),
     Preset(
         "Too many tasks",
@@ -138,13 +140,14 @@ def the_layers(tasks: tuple[str, ...], rank: int | None) -> None:
     figure(figures.pair_map(pairs, tasks), "pairs")
     part = control.select("part", "Spectra of")
     result = committed()
+    cumulative = result.arrays["spectra/0"]
     figure(
         figures.spectra(
-            result.arrays["spectra/0"],
-            result.where("matrices")[:16],
-            TASKS[:8],
+            cumulative[[TASKS.index(task) for task in tasks]],
+            result.where("matrices")[: cumulative.shape[1]],
+            tasks,
             part=part,
-            kept=0.125,
+            kept=(rank or WIDTH // len(tasks)) / WIDTH,
         ),
         "spectra",
     )
@@ -155,6 +158,9 @@ def the_methods() -> None:
     count = control.select("count", "Tasks")
     result = committed()
     figure(figures.method_bars(means(result), tasks=count), "mergers")
+    rows = [row for row in summary(result) if row["tasks"] == count]
+    st.dataframe(rows, hide_index=True)
+    downloads(rows, "accuracy", "Accuracy of every method")
     figure(figures.alpha_curves(result.tables["alpha"], tasks=count), "curves")
     figure(figures.ablation(means(result), tasks=count), "ablation")
     figure(
@@ -165,6 +171,29 @@ def the_methods() -> None:
         ),
         "radar",
     )
+
+
+def the_plane() -> None:
+    """Two tasks of one direction each."""
+    figure(figures.plane(float(control.slider("angle", "Angle between two tasks"))), "plane")
+
+
+def the_language_model() -> None:
+    """SmolLM2-135M, fine-tuned on three kinds of text and merged on disk."""
+    result: Result = shared(load_result, "language")
+    figure(figures.language_losses(result.tables["losses"]), "language")
+    rows = result.tables["interference"]
+    figure(figures.depth_bars(rows, tasks=3), "language-depth")
+    merges = result.tables["merges"]
+    one, cluster = (next(r for r in merges if (r["method"], r["engine"]) == ("tsv_m", engine))
+                    for engine in ("serial", "dask"))  # fmt: skip
+    same = "the same bytes" if one["sha256"] == cluster["sha256"] else "OTHER bytes"
+    st.caption(
+        f"{one['tensors']} tensors, {one['bytes'] / 1e6:.0f} MB in {one['shards']} shards, merged "
+        f"one tensor at a time with at most {one['peak_bytes'] / 1e6:.0f} MB of memory; a Dask "
+        f"cluster wrote {same}. Made by `{result.provenance.command}`."
+    )
+    st.dataframe(merges, hide_index=True)
 
 
 def the_compression() -> None:
@@ -187,7 +216,7 @@ def the_pictures(setting: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 def more_pictures(setting: dict[str, Any], options: dict[str, Any]) -> None:
-    """The same re-merge on a thousand test pictures a task."""
+    """The same re-merge on more test pictures."""
     if any(need_asset(name) is None for name in ASSETS):
         return
     found = long_job(
@@ -195,7 +224,7 @@ def more_pictures(setting: dict[str, Any], options: dict[str, Any]) -> None:
         "labcore.merging.live.full_scores",
         **setting,
         **options,
-        label="Score on 1000 other test pictures a task",
+        label="Score on 500 test pictures a task",
         seconds=20,
     )
     if found is not None:
@@ -253,8 +282,9 @@ def body() -> None:
     options = {"rank": rank, "whiten": whiten, "vector_rule": rule}
     shared(live.open_workbench)
     st.markdown(
-        "One small vision transformer was fine-tuned on twenty tasks. Choose some, merge them into "
-        "**one** model, and see what each task keeps. k, whitening and the rule act on `tsv_m`."
+        "One small vision transformer was fine-tuned on twenty tasks. Merge some of them into "
+        "**one** model (blue), and switch *Whiten* off to see where their directions collide and "
+        "what that costs. k, whitening and the rule act on `tsv_m`."
     )
     remerge(setting, options)
     the_overlap(tasks, rank, whiten)
@@ -265,6 +295,10 @@ def body() -> None:
         the_methods()
     elif view == "compression":
         the_compression()
+    elif view == "plane":
+        the_plane()
+    elif view == "language":
+        the_language_model()
     else:
         the_pictures(setting, options)
     with st.expander("More test pictures", icon=":material/image:"):

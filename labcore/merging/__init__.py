@@ -21,7 +21,8 @@ _HOMES = {
     "interference": "STIResult singular_task_interference",
     "router": "SubspaceRouter",
     "streaming": "merge_checkpoints",
-    "tsv": "FactorCache MergeReport normalized_accuracy tsv_merge tsv_merge_matrix",
+    "options": "MergeReport",
+    "tsv": "FactorCache normalized_accuracy tsv_merge tsv_merge_matrix",
     "vectors": "MatrixPolicy TaskVector apply task_vector",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}

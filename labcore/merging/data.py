@@ -1,10 +1,11 @@
 """The twenty image tasks of the merging experiment, and the glyphs that the base is trained on.
 
-Pictures are 28x28, 0 = paper, 1 = ink. Digits and clothing are MNIST and Fashion-MNIST; glyphs are
-drawn here from the DejaVu fonts, each with a random face, size, place, turn and slant. The base
-never sees a character of a task.
+Pictures are 28x28, 0 = paper, 1 = ink. Digits and clothing are MNIST, UCI's and Fashion-MNIST;
+glyphs are drawn here from the DejaVu fonts, each with a random face, size, place, turn and slant.
+The base never sees a character of a task.
 """
 
+import gzip
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,7 +50,7 @@ _PRETRAINING = (
 TASKS: tuple[str, ...] = (
     *("mnist", "fashion", "latin_upper", "greek", "hebrew", "tifinagh", "cyrillic", "armenian"),
     *("georgian", "arabic", "lisu", "nko", "lao", "latin_lower"),
-    *("mnist_coarse", "mnist_turned", "mnist_inverted", "fashion_turns", "gratings", "counting"),
+    *("uci_digits", "mnist_turned", "mnist_inverted", "fashion_turns", "gratings", "counting"),
 )
 
 
@@ -69,8 +70,10 @@ class Glyphs:
 def pictures(task: str, split: Split, n: int, *, seed: int = 0) -> Pictures:
     """``n`` labelled pictures of a task; the splits never share a picture.
 
+    ``uci_digits`` has 1047 pictures for training, 200 for validation and 550 for testing.
+
     Raises:
-        ValueError: unknown task, or fewer than one picture.
+        ValueError: unknown task, fewer than one picture, or more than the split has.
         AssetError: the pictures or the fonts are not here and cannot be fetched.
     """
     if task not in TASKS:
@@ -148,25 +151,47 @@ def _ink(font: object, character: str) -> np.ndarray:
 
 
 def _photographs(source: str, split: Split, n: int, generator: torch.Generator) -> Pictures:
-    from labcore.assets.images import fashion_mnist, mnist
-
-    load = mnist if source == "mnist" else fashion_mnist
-    images, labels = load("test" if split == "test" else "train")
-    # One fixed shuffle; validation takes its end, training its beginning.
-    order = np.random.default_rng(0).permutation(len(labels))
-    half = len(order) * 9 // 10
-    pool = {"train": order[:half], "val": order[half:], "test": order}[split]
-    if n > len(pool):
+    """Pictures of a data set; training pictures come again when more are wanted than there are."""
+    images, labels, pool = _pool(source, split)
+    rounds = -(-n // len(pool)) if split == "train" else 1
+    if n > rounds * len(pool):
         raise ValueError(f"n={n} pictures of {source}, split {split}: there are {len(pool)}")
-    chosen = pool[torch.randperm(len(pool), generator=generator)[:n].numpy()]
-    picked = torch.from_numpy(images[chosen].astype(np.float32) / 255)
+    drawn = torch.cat([torch.randperm(len(pool), generator=generator) for _ in range(rounds)])
+    chosen = pool[drawn[:n].numpy()]
+    picked = torch.from_numpy(images[chosen].astype(np.float32) / images.max())
     return picked, torch.from_numpy(labels[chosen].astype(np.int64))
 
 
+def _pool(source: str, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images and labels of a data set, and which of them belong to a split, by a fixed shuffle."""
+    from labcore.assets.images import fashion_mnist, mnist
+
+    if source == "uci":
+        images, labels = _uci_digits()
+        order = np.random.default_rng(0).permutation(len(labels))
+        train, val, test = np.split(order, [len(order) - 750, len(order) - 550])
+        return images, labels, {"train": train, "val": val, "test": test}[split]
+    load = mnist if source == "mnist" else fashion_mnist
+    images, labels = load("test" if split == "test" else "train")
+    order = np.random.default_rng(0).permutation(len(labels))
+    if split == "test":
+        return images, labels, order
+    train, val = np.split(order, [len(order) * 9 // 10])
+    return images, labels, train if split == "train" else val
+
+
+def _uci_digits() -> tuple[np.ndarray, np.ndarray]:
+    """1797 digits of 8x8 pixels, enlarged to 28x28."""
+    from labcore.assets import fetch
+
+    with gzip.open(fetch("digits-photos")["digits.csv.gz"], "rt", encoding="ascii") as file:
+        table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.float32))
+    small = table[:, :-1].view(-1, 1, 8, 8)
+    images = F.interpolate(small, size=(28, 28), mode="bilinear")[:, 0]
+    return images.numpy(), table[:, -1].numpy()
+
+
 def _altered(task: str, images: Tensor, labels: Tensor, generator: torch.Generator) -> Pictures:
-    if task == "mnist_coarse":
-        small = F.interpolate(images[:, None], size=(8, 8), mode="area")
-        return F.interpolate(small, size=(28, 28), mode="nearest")[:, 0], labels
     if task == "mnist_turned":
         return images.rot90(1, (1, 2)).contiguous(), labels
     if task == "mnist_inverted":

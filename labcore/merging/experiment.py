@@ -2,27 +2,25 @@
 
 Every merger is scored at alpha = 1 and at the alpha that validation pictures choose from one grid,
 the same for all. TSV-Compress is scored over its size, with the task known and with a router;
-interference and spectra of every layer are kept. Two pre-training seeds.
+interference and spectra of every layer are kept. Two pre-training seeds, the second on 8 tasks.
 """
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from labcore.assets.store import cache_root
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.parts import Findings, Part, run_experiment
+from labcore.runs import Progress, Result, Table, silent
+
+if TYPE_CHECKING:
+    from labcore.merging.measure import Setting
 
 TOPIC = "merging"
-GRID = (
-    *(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
-    *(1.4, 1.5, 1.6, 1.8, 2.0, 2.25, 2.5, 3.0),
-)
-FRACTIONS = (0.0105, 0.03, 0.0525, 0.105, 0.25, 0.5, 1.0)  # 1, 2, 5, 10, 24, 48, 96 of 96
+GRID = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0)
+FRACTIONS = tuple(kept / 96 for kept in (2, 3, 4, 5, 10, 24, 48, 96))
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Config:
     Attributes:
         seed: Decides which pictures are scored, and DARE's draws.
         pretraining: Pre-training seeds of the models.
-        counts: Numbers of tasks.
+        counts: Numbers of tasks; a seed takes part up to the number that it was trained on.
         test_images: Test pictures a task. val_images: Validation pictures a task.
         methods: Names in ``MERGERS``.
         grid: Values of alpha.
@@ -63,20 +61,20 @@ class Config:
             val_images=100,
             methods=METHODS,
             grid=(0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5),
-            fractions=(0.0525, 0.5),
+            fractions=(FRACTIONS[3], FRACTIONS[6]),
         )
 
     @classmethod
     def full(cls, seed: int = 0) -> "Config":
-        """The committed results: two pre-training seeds, 8, 14 and 20 tasks."""
+        """The committed results: 8, 14 and 20 tasks, 8 with a second pre-training seed."""
         from labcore.merging.measure import METHODS
 
         return cls(
             seed=seed,
             pretraining=(0, 1),
             counts=(8, 14, 20),
-            test_images=500,
-            val_images=200,
+            test_images=300,
+            val_images=100,
             methods=METHODS,
             grid=GRID,
             fractions=FRACTIONS,
@@ -87,80 +85,81 @@ class Config:
 def run(config: Config, progress: Progress | None = None) -> Result:
     """Run every part, or resume after those that a killed run finished. Deterministic.
 
-    Models that are neither committed nor in ``out/merging`` are trained first (about five minutes
-    a pre-training seed).
+    Models that are not committed are taken from ``out/merging`` or trained first (ten minutes a
+    pre-training seed).
 
     Args:
         config: What to run.
         progress: Called between steps; raise :class:`labcore.runs.Cancelled` in it to stop.
     """
-    progress = progress or silent
     preset = "--full" if config == Config.full(config.seed) else "--quick"
-    clock = record(TOPIC, config, seeds=config.pretraining,
-                   command=f"lab run merging {preset} --seed {config.seed}")  # fmt: skip
-    folder = cache_root() / "unfinished" / f"merging-{_fingerprint(config)}"
-    arrays: dict[str, Any] = {}
-    tables: dict[str, Table] = {}
-    seconds, cpu = 0.0, 0.0
-    total = len(config.pretraining) * (len(config.counts) + 1)
-    for done, (name, part) in enumerate(_parts(config, progress)):
-        progress(done, total, name)
-        path = folder / f"{name}.npz"
-        if config.resume and path.exists():
-            found = Result.load(path)
-        else:
-            began = record(TOPIC, config, seeds=config.pretraining, command="")
-            measured = part()
-            found = began.result(arrays=measured.arrays, tables=measured.tables)
-            if config.resume:
-                found.save(path)
-        arrays |= found.arrays
-        for table, rows in found.tables.items():
-            tables.setdefault(table, []).extend(rows)
-        seconds += found.provenance.seconds
-        cpu += found.provenance.cpu_seconds
-    progress(total, total, "done")
-    result = clock.result(arrays=arrays, tables=tables)
-    shutil.rmtree(folder, ignore_errors=True)
-    spent = replace(result.provenance, seconds=round(seconds, 3), cpu_seconds=round(cpu, 3))
-    return replace(result, provenance=spent)
+    return run_experiment(
+        TOPIC,
+        config,
+        _parts(config),
+        seeds=config.pretraining,
+        command=f"lab run merging {preset} --seed {config.seed}",
+        resume=config.resume,
+        progress=progress or silent,
+    )
 
 
-def _parts(config: Config, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Named parts; what several share is made by the first that needs it."""
-    from functools import cache, partial
-
+def _parts(config: Config) -> list[Part]:
+    """The parts; the models, factors and pictures of a seed are loaded by the first that runs."""
     from labcore.merging import measure
+
+    setting = cache(partial(_setting, config))
+
+    def part(
+        name: str,
+        weight: int,
+        measured: Callable[[measure.Setting], Findings],
+        seed: int,
+        count: int | None = None,
+    ) -> Part:
+        def run_it(progress: Progress) -> Findings:
+            here = setting(seed)
+            return measured(here if count is None else replace(here, count=count))
+
+        return Part(name, weight, run_it)
+
+    def accuracy(method: str) -> Callable[[measure.Setting], Findings]:
+        return lambda here: measure.accuracy_of(here, method, list(config.grid))
+
+    parts = []
+    for seed in config.pretraining:
+        parts.append(part(f"seed{seed}-spectra", 2, measure.spectra_of, seed))
+        for count in _counts(config, seed):
+            of = f"seed{seed}-tasks{count}"
+            parts.append(part(f"{of}-base", 1, measure.base_of, seed, count))
+            for method in config.methods:
+                parts.append(part(f"{of}-{method}", count, accuracy(method), seed, count))
+            packing = partial(measure.compression_of, fractions=config.fractions)
+            parts.append(part(f"{of}-compression", 2 * count, packing, seed, count))
+            parts.append(part(f"{of}-interference", 1, measure.interference_of, seed, count))
+    return parts
+
+
+def _counts(config: Config, seed: int) -> list[int]:
+    """Numbers of tasks that a seed was trained on."""
+    from labcore.merging.checkpoints import TRAINED
+    from labcore.merging.data import TASKS
+
+    return [n for n in config.counts if n <= TRAINED.get(seed, len(TASKS))]
+
+
+def _setting(config: Config, seed: int) -> "Setting":
+    """Models, factors and pictures of a seed, on all its tasks."""
     from labcore.merging.checkpoints import models_of
     from labcore.merging.data import TASKS
     from labcore.merging.evaluate import Bench
+    from labcore.merging.measure import Setting
     from labcore.merging.tsv import FactorCache
 
-    most = max(config.counts)
-
-    @cache
-    def setting(seed: int, count: int) -> measure.Setting:
-        if count != most:
-            return replace(setting(seed, most), count=count)
-        models = models_of(seed, progress)
-        bench = Bench(models, TASKS[:most], config.test_images, config.val_images, config.seed)
-        cached = FactorCache(models.first(most))
-        return measure.Setting(bench, cached, seed, most, bench.own(), bench.own(val=True))
-
-    def merged(seed: int, count: int) -> measure.Findings:
-        here = setting(seed, count)
-        found = measure.accuracy_of(here, config.methods, list(config.grid))
-        found.join(measure.compression_of(here, config.fractions))
-        found.join(measure.interference_of(here))
-        return found
-
-    def spectra(seed: int) -> measure.Findings:
-        return measure.spectra_of(setting(seed, most))
-
-    for seed in config.pretraining:
-        yield f"spectra-seed{seed}", partial(spectra, seed)
-        for count in config.counts:
-            yield f"seed{seed}-tasks{count}", partial(merged, seed, count)
+    models, most = models_of(seed), max(_counts(config, seed))
+    bench = Bench(models, TASKS[:most], config.test_images, config.val_images, config.seed)
+    cached = FactorCache(models.first(most))
+    return Setting(bench, cached, seed, most, bench.own(), bench.own(val=True))
 
 
 def summary(result: Result) -> Table:
@@ -202,20 +201,15 @@ def summary(result: Result) -> Table:
     return rows
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; no model is needed.
+def load_result(which: Literal["full", "language"] = "full") -> Result:
+    """A committed result, of the experiment or of the language model; no model is needed.
 
     Raises:
         FileNotFoundError: there is none; the message has the command that makes it.
     """
     path = Path(__file__).parent / "results" / f"{which}.npz"
     if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of merging: lab run merging --{which} --out {path.parent}"
-        )
+        made_by = f"lab run merging --full --out {path.parent}"
+        command = made_by if which == "full" else "python -m labcore.merging.language"
+        raise FileNotFoundError(f"no {which} result of merging: {command}")
     return Result.load(path)
-
-
-def _fingerprint(config: Config) -> str:
-    text = json.dumps(asdict(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

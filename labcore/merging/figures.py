@@ -17,6 +17,7 @@ from labcore.merging.figures_interference import (
     plane,
     spectra,
 )
+from labcore.merging.figures_language import language_losses
 
 __all__ = [
     "ablation",
@@ -25,6 +26,7 @@ __all__ = [
     "depth_bars",
     "gallery",
     "interference_map",
+    "language_losses",
     "method_bars",
     "pair_map",
     "plane",

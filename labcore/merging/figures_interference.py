@@ -115,9 +115,6 @@ def pair_map(pairs: np.ndarray, tasks: Sequence[str], *, layers: str = "all laye
     )
 
 
-_PARTS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-
-
 def depth_bars(rows: Table, *, tasks: int) -> go.Figure:
     """Interference over the sum of singular values by depth and part of the block.
 
@@ -128,7 +125,7 @@ def depth_bars(rows: Table, *, tasks: int) -> go.Figure:
     here = [r for r in rows if r.get("tasks", tasks) == tasks and r["depth"] >= 0]
     fig = go.Figure()
     depths = sorted(distinct(here, "depth"))
-    for number, part in enumerate(p for p in _PARTS if pick(here, part=p)):
+    for number, part in enumerate(distinct(here, "part")):
         values = [
             float(np.mean([r["sti_normalized"] for r in pick(here, part=part, depth=d)]))
             for d in depths
@@ -138,18 +135,20 @@ def depth_bars(rows: Table, *, tasks: int) -> go.Figure:
             y=values,
             name=part,
             mode="lines+markers",
-            line={"color": viz.PALETTE[number], "dash": viz.DASHES[number], "width": 2.2},
-            marker={"symbol": viz.SYMBOLS[number], "size": 10},
+            line={"color": viz.PALETTE[number % 8], "dash": viz.DASHES[number % 6], "width": 2.2},
+            marker={"symbol": viz.SYMBOLS[number % 8], "size": 10 if len(depths) < 12 else 6},
         )
     means = [float(np.mean([r["sti_normalized"] for r in pick(here, depth=d)])) for d in depths]
-    fig.update_xaxes(title="block (0 reads the picture)", tickvals=depths)
+    few = depths if len(depths) < 12 else None
+    fig.update_xaxes(title="block (0 is nearest the input)", tickvals=few)
     fig.update_yaxes(title="interference / sum of singular values", rangemode="tozero")
     fig.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
-    said = ", ".join(f"{v:.1f}" for v in means)
+    shown = sorted({round(i * (len(depths) - 1) / 3) for i in range(4)})
+    said = ", ".join(f"{means[i]:.1f} in block {depths[i]}" for i in shown)
     return viz.finish(
         fig,
         title=f"Interference by depth, {tasks} tasks",
-        alt=f"Mean over the four matrices of a block, from the first block to the last: {said}.",
+        alt=f"Mean over the matrices of a block: {said}.",
         caption="The paper finds less interference in deeper layers of CLIP; compare.",
         source="depth_bars",
         params={"tasks": tasks},

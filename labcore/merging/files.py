@@ -64,11 +64,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         if bad := [n for n in names if Path(n).name != n]:
             raise ValueError(f"{path / INDEX} points outside its folder: {bad[0]}")
         return _opened(path, [path / name for name in sorted(names)])
-    found = [path / SINGLE, *sorted(path.glob("*.safetensors"))]
-    for file in found:
-        if file.exists():
-            return _opened(path, [file])
-    raise ValueError(f"{path} has no {SINGLE} and no {INDEX}: give a checkpoint")
+    if (path / SINGLE).exists():
+        return _opened(path, [path / SINGLE])
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{path} has no {SINGLE}, no {INDEX} and {len(found)} other .safetensors files: give "
+            "one file, or a folder with an index"
+        )
+    return _opened(path, found)
 
 
 def _opened(path: Path, files: Iterable[Path]) -> Checkpoint:

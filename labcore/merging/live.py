@@ -48,11 +48,10 @@ class Workbench:
     def scores(self, delta: TaskVector, alpha: float, tasks: Sequence[str]) -> dict[str, float]:
         """Accuracy of base + alpha * delta on the committed pictures of these tasks."""
         model = training.new_model(apply(self.models.base, delta, alpha)).eval()
-        return {t: self._score(model, t) for t in tasks}
-
-    def _score(self, model: Any, task: str) -> float:
-        head = self.models.heads[task]
-        return training.accuracy(model, head, self.images[task], self.labels[task])
+        heads = self.models.heads
+        return {
+            t: training.accuracy(model, heads[t], self.images[t], self.labels[t]) for t in tasks
+        }
 
     @property
     def parameters(self) -> list[str]:
@@ -73,14 +72,8 @@ def open_workbench() -> Workbench:
     with np.load(PICTURES, allow_pickle=False) as file:
         images = {t: torch.from_numpy(file[f"{t}/images"]).float() / 255 for t in TASKS}
         labels = {t: torch.from_numpy(file[f"{t}/labels"]).long() for t in TASKS}
-    cache = FactorCache(models.task_vectors)
-    bench = Workbench(models, cache, images, labels, {}, {})
-    base = training.new_model(models.base).eval()
-    for task in TASKS:
-        tuned = training.new_model(apply(models.base, models.task_vectors[task])).eval()
-        bench.base[task] = bench._score(base, task)
-        bench.own[task] = bench._score(tuned, task)
-    return bench
+        base, own = ({t: float(file[f"{t}/{name}"]) for t in TASKS} for name in ("base", "own"))
+    return Workbench(models, FactorCache(models.task_vectors), images, labels, base, own)
 
 
 def merge(
@@ -151,11 +144,11 @@ def full_scores(
     method: str,
     alpha: float,
     *,
-    images: int = 1000,
+    images: int = 500,
     progress: Progress = silent,
     **options: Any,
 ) -> Scores:
-    """The same on ``images`` fresh test pictures a task; needs the data sets.
+    """The same on ``images`` newly drawn test pictures a task; needs the data sets.
 
     Raises:
         AssetError: the pictures are not here and cannot be fetched.

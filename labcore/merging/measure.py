@@ -1,7 +1,8 @@
 """The measurements of the experiment: tables of one pre-training seed and number of tasks."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from labcore.merging.interference import singular_task_interference
 from labcore.merging.router import SubspaceRouter
 from labcore.merging.tsv import FactorCache, normalized_accuracy
 from labcore.merging.vectors import TaskVector, apply
+from labcore.parts import Findings
 from labcore.runs import Table
 
 METHODS: tuple[str, ...] = (
@@ -21,21 +23,6 @@ METHODS: tuple[str, ...] = (
     *("iso_c", "iso_cts", "rank_cut", "full_rank", "tsv_m"),
 )
 ROUTER_PICTURES, ROUTER_RANK = 300, 16
-Merge = Callable[[], TaskVector]
-
-
-@dataclass
-class Findings:
-    """Arrays and tables of a part."""
-
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    tables: dict[str, Table] = field(default_factory=dict)
-
-    def join(self, other: "Findings") -> None:
-        """Add another part's arrays and rows."""
-        self.arrays |= other.arrays
-        for name, rows in other.tables.items():
-            self.tables.setdefault(name, []).extend(rows)
 
 
 @dataclass(frozen=True)
@@ -92,21 +79,23 @@ def merged_once(setting: Setting, method: str) -> tuple[TaskVector, dict[str, An
     return MERGERS[method](setting.taus), {}
 
 
-def accuracy_of(setting: Setting, methods: Iterable[str], grid: list[float]) -> Findings:
-    """Each method at alpha = 1 and at the alpha that validation pictures choose, and its curve."""
+def base_of(setting: Setting) -> Findings:
+    """The base alone, which has no alpha."""
+    found = setting.bench.scores(setting.bench.models.base, setting.tasks)
+    rows = setting.rows(found, method="zero_shot", rule="one", alpha=0.0)
+    return Findings(tables={"accuracy": rows})
+
+
+def accuracy_of(setting: Setting, method: str, grid: list[float]) -> Findings:
+    """A method at alpha = 1 and at the alpha that validation pictures choose, and its curve."""
+    merged, chosen = merged_once(setting, method)
+    best, curve = setting.bench.tune(merged, setting.tasks, setting.own_val, grid)
+    at = {"pretraining": setting.seed, "tasks": setting.count, "method": method}
+    curves: Table = [{**at, "alpha": alpha, "val": value, **chosen} for alpha, value in curve]
     table: Table = []
-    curves: Table = []
-    base = setting.bench.models.base
-    table += setting.rows(setting.bench.scores(base, setting.tasks), method="zero_shot", rule="one",
-                          alpha=0.0)  # fmt: skip
-    for method in methods:
-        merged, chosen = merged_once(setting, method)
-        best, curve = setting.bench.tune(merged, setting.tasks, setting.own_val, grid)
-        at = {"pretraining": setting.seed, "tasks": setting.count, "method": method}
-        curves += [{**at, "alpha": alpha, "val": value, **chosen} for alpha, value in curve]
-        for rule, alpha in (("one", 1.0), ("tuned", best)):
-            found = setting.bench.merged(merged, alpha, setting.tasks)
-            table += setting.rows(found, method=method, rule=rule, alpha=alpha)
+    for rule, alpha in (("one", 1.0), ("tuned", best)):
+        found = setting.bench.merged(merged, alpha, setting.tasks)
+        table += setting.rows(found, method=method, rule=rule, alpha=alpha)
     return Findings(tables={"accuracy": table, "alpha": curves})
 
 
@@ -176,13 +165,15 @@ def spectra_of(setting: Setting) -> Findings:
     return Findings({f"spectra/{setting.seed}": out}, {"matrices": rows})
 
 
-def place(parameter: str) -> tuple[int, str]:
-    """Depth of a parameter's block, and its part.
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers|layer|h)\.(\d+)\.(.+)")
 
-    >>> place("blocks.2.attn.qkv.weight")
-    (2, 'attn.qkv')
+
+def place(parameter: str) -> tuple[int, str]:
+    """Depth of a parameter's block, and its part; -1 when it stands in no block.
+
+    >>> place("blocks.2.attn.qkv.weight"), place("model.layers.7.mlp.up_proj.weight")
+    ((2, 'attn.qkv'), (7, 'mlp.up_proj'))
     """
-    if not parameter.startswith("blocks."):
-        return -1, parameter.removesuffix(".weight")
-    _, depth, rest = parameter.split(".", 2)
-    return int(depth), rest.removesuffix(".weight")
+    name = parameter.removesuffix(".weight")
+    found = _BLOCK.search(name)
+    return (int(found[1]), found[2]) if found else (-1, name)

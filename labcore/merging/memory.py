@@ -4,15 +4,16 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-_STATUS = Path("/proc/self/status")
 _EVERY = 0.004  # seconds
 
 
-def anonymous() -> int:
-    """Bytes of this process's anonymous memory (mapped files do not count); 0 where unknown."""
-    if not _STATUS.exists():
+def anonymous(process: int | str = "self") -> int:
+    """Bytes of a process's anonymous memory (mapped files do not count); 0 where unknown."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:  # no such file system, or the process has ended
         return 0
-    for line in _STATUS.read_text(encoding="ascii").splitlines():
+    for line in text.splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return 0

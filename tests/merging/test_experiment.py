@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from labcore import claims, runs
+from labcore import claims, parts, runs
 from labcore.assets import AssetError
 from labcore.claims.merging import CLAIMS
 from labcore.merging import checkpoints, data, experiment, live, training
@@ -18,22 +18,25 @@ from labcore.runs import Cancelled
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def test_pack_and_unpack_round_to_eight_bits(tmp_path):
+def test_pack_and_unpack_keep_31_steps_a_row(tmp_path):
     base = training.new_model(seed=1).state_dict()
     g = torch.Generator().manual_seed(0)
     tau = TaskVector({n: 0.01 * torch.randn(v.shape, generator=g) for n, v in base.items()})
     models = Models(dict(base), {"mnist": torch.eye(3)}, {"mnist": tau})
-    found = unpack(pack(models, tmp_path / "m.safetensors"))
+    found = unpack(pack(models, tmp_path / "m.npz"))
     assert list(found.task_vectors) == ["mnist"]
-    assert all(torch.equal(found.base[n], base[n]) for n in base)
+    assert all(torch.equal(found.base[n], base[n].half().float()) for n in base)
     for name, value in tau.items():
         gap = (found.task_vectors["mnist"][name] - value).abs().max()
-        assert gap <= value.abs().max() / 254 + 1e-9
-    again = unpack(pack(found, tmp_path / "again.safetensors"))
+        assert 0 < gap <= value.abs().max() / 29.9
+    again = unpack(pack(found, tmp_path / "again.npz"))
     for name in tau:
         assert torch.allclose(again.task_vectors["mnist"][name], found.task_vectors["mnist"][name])
+    np.savez(tmp_path / "other.npz", x=np.ones(3))
+    with pytest.raises(ValueError, match="other.npz is no packed set of models"):
+        unpack(tmp_path / "other.npz")
     with pytest.raises(FileNotFoundError, match="labcore.merging.checkpoints"):
-        unpack(tmp_path / "nothing.safetensors")
+        unpack(tmp_path / "nothing.npz")
 
 
 def some_head(number):
@@ -80,6 +83,10 @@ def _share_plus(*args):
     return 0.5 + 0.5 * _real(*args)
 
 
+def _without_clock(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
 def test_the_experiment_end_to_end(small, tmp_path):
     result = experiment.run(small)
     rows = experiment.summary(result)
@@ -94,23 +101,25 @@ def test_the_experiment_end_to_end(small, tmp_path):
     fractions = {round(r["fraction"], 3) for r in result.tables["compression"] if r["tasks"] == 3}
     assert fractions == {0.333, 0.1}
     again = experiment.run(small)
-    assert again.tables == result.tables
+    measured = ("accuracy", "alpha", "compression", "interference", "matrices", "router")
+    for name in measured:
+        assert _without_clock(again.tables[name]) == _without_clock(result.tables[name]), name
     assert runs.Result.load(result.save(tmp_path / "r.npz")).tables["alpha"]
 
 
 def test_a_cancelled_run_resumes_from_finished_parts(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "cache_root", lambda: tmp_path)
+    monkeypatch.setattr(parts, "cache_root", lambda: tmp_path)
     config = dataclasses.replace(small, resume=True, methods=("average",))
     seen = []
 
     def stop(done, total, label):
         seen.append(label)
-        if label.endswith("tasks3"):
+        if label.startswith("seed0-tasks3"):
             raise Cancelled
 
     with pytest.raises(Cancelled):
         experiment.run(config, stop)
-    assert len(list(tmp_path.rglob("*.npz"))) == 2
+    assert len(list(tmp_path.rglob("*.npz"))) == 5, "spectra, and four parts of two tasks"
     result = experiment.run(config)
     assert {r["tasks"] for r in result.tables["accuracy"]} == {2, 3}
     assert not list(tmp_path.rglob("*.npz"))
@@ -133,7 +142,7 @@ def made(normalized, *, compressed=0.995, depth=(4.0, 3.0, 2.0, 1.0)):
         {"pretraining": seed, "tasks": 8, "task": "a", "fraction": f, "ratio": ratio, "bytes": 1,
          "energy": 1.0, "accuracy": value, "normalized": value}
         for seed in (0, 1)
-        for f, ratio, value in ((0.02, 0.05, 0.8), (0.05, 0.1, compressed), (1.0, 1.5, 1.0))
+        for f, ratio, value in ((0.03, 0.05, compressed), (0.05, 0.1, compressed), (1.0, 1.5, 1.0))
     ]  # fmt: skip
     interference = [
         {"pretraining": seed, "tasks": 8, "depth": d, "part": "x", "sti_normalized": value}
@@ -186,7 +195,10 @@ def test_committed_results_hold_what_the_page_needs():
 
 def test_the_workbench_scores_merges_and_refuses_nonsense():
     bench = live.open_workbench()
-    assert min(bench.own.values()) > 0.75
+    assert min(bench.own.values()) > 0.7
+    again = bench.scores(bench.models.task_vectors["greek"], 1.0, ("greek",))["greek"]
+    assert abs(again - bench.own["greek"]) < 0.011, "two pictures of 200: other machines round"
+    assert abs(bench.scores(TaskVector({}), 1.0, ("lao",))["lao"] - bench.base["lao"]) < 0.011
     found = live.scores(("mnist", "greek"), "tsv_m", 1.0)
     committed = live.scores(("mnist", "greek"), "task_arithmetic", 1.0)
     assert found.normalized > committed.normalized
@@ -215,6 +227,15 @@ def test_pictures_are_what_is_committed():
     bench = live.open_workbench()
     assert torch.equal(bench.labels["greek"], labels)
     assert (bench.images["greek"] - images).abs().max() < 0.003
+    digits, labels = data.pictures("uci_digits", "test", 550)
+    assert digits.shape == (550, 28, 28)
+    assert labels.max() == 9
+    many, _ = data.pictures("uci_digits", "train", 1500)
+    assert len({picture.numpy().tobytes() for picture in many}) <= 1047, "they come again"
+    held_out = {picture.numpy().tobytes() for picture in digits}
+    assert not held_out & {picture.numpy().tobytes() for picture in many}
+    with pytest.raises(ValueError, match="n=551 pictures of uci, split test: there are 550"):
+        data.pictures("uci_digits", "test", 551)
     with pytest.raises(ValueError, match="unknown task"):
         data.pictures("klingon", "test", 3)
     with pytest.raises(ValueError, match="n must be"):
@@ -224,7 +245,7 @@ def test_pictures_are_what_is_committed():
 @pytest.mark.assets
 def test_a_moment_of_training_learns_something():
     recipe = training.Recipe(images=512, epochs=2, lr=1e-3)
-    models = unpack(checkpoints.committed_path(0))
+    models = checkpoints.models_of(0)
     try:
         tuned = training.finetune(models.base, models.heads["mnist"], "mnist", recipe, 0)
     except AssetError:

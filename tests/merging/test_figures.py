@@ -37,8 +37,9 @@ DRAWN = {
     "pair_map": lambda: figures.pair_map(RESULT.arrays["pairs/0@8"].mean(0), TASKS[:8]),
     "depth_bars": lambda: figures.depth_bars(TABLES["interference"], tasks=20),
     "spectra": lambda: figures.spectra(
-        RESULT.arrays["spectra/1"], TABLES["matrices"][:16], TASKS, part="mlp.fc2", kept=0.05
+        RESULT.arrays["spectra/0"], TABLES["matrices"][:16], TASKS, part="mlp.fc2", kept=0.05
     ),
+    "language_losses": lambda: figures.language_losses(load_result("language").tables["losses"]),
     "plane": lambda: figures.plane(40.0),
     "gallery": lambda: figures.gallery(
         np.zeros((9, 28, 28)), [0] * 9, [0] * 9, [1] * 9, task="greek"

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from labcore import cli
 from labcore.merging.files import open_checkpoint, read_header
 from labcore.merging.memory import PeakMemory
-from labcore.merging.streaming import merge_checkpoints, size_of
+from labcore.merging.plan import size_of
+from labcore.merging.streaming import merge_checkpoints
 from labcore.merging.tsv import tsv_merge
 from labcore.merging.vectors import apply, task_vector
 from labcore.runs import Cancelled
@@ -290,6 +291,39 @@ def test_the_command(made, tmp_path, capsys):
     assert "TASK=PATH" in capsys.readouterr().err
     header, _ = read_header(tmp_path / "out" / "model.safetensors")
     assert set(header) == set(state(0))
+
+
+def test_a_folder_without_an_index_must_hold_one_file(made, tmp_path):
+    _, paths = made
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name, path in paths.items():
+        (folder / f"{name}.safetensors").write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="3 other .safetensors files"):
+        open_checkpoint(folder)
+    (folder / "t0.safetensors").unlink()
+    (folder / "t1.safetensors").unlink()
+    assert set(open_checkpoint(folder).files) == set(state(0))
+
+
+def test_threads_come_back_and_choices_are_told(made, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        options = {"embeddings": False, "vector_rule": "sum"}
+        report = merge_checkpoints(*made, tmp_path / "out", options=options)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    told = {
+        "merger": "tsv_m",
+        "alpha": 1.0,
+        "vector_rule": "sum",
+        "conv": "skip",
+        "on_zero_rank": "raise",
+    }
+    assert told.items() <= report.choices.items()
+    assert {r["parameter"]: r["kind"] for r in report.rows}["a.weight"] == "matrix"
 
 
 def test_sizes_of_shards():

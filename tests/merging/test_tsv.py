@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from labcore.merging.factors import Factors, lowrank_factors, polar_factor, truncated_svd
+from labcore.merging.interference import singular_task_interference
 from labcore.merging.tsv import (
     FactorCache,
-    singular_task_interference,
     tsv_merge,
     tsv_merge_matrix,
     tsv_merge_matrix_reference,

@@ -1,0 +1,63 @@
+"""The language model merged on disk: with a tiny one in its place, and as it is committed."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from labcore.merging import language
+from labcore.merging.experiment import load_result
+from labcore.merging.files import open_checkpoint
+from labcore.merging.streaming import merge_checkpoints
+from labcore.merging.tally import pick
+
+
+def tiny():
+    config = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=1,
+                         tie_word_embeddings=True)  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+def windows(seed, count=6):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(10, (count, 24), generator=g)
+
+
+def test_fine_tunes_of_a_tied_model_merge_on_disk(tmp_path):
+    base = tmp_path / "base"
+    tiny().save_pretrained(base)
+    for seed in (1, 2):
+        model = tiny()
+        before = language.loss_of(model, windows(seed))
+        losses = language.finetune(model, windows(seed), 1e-2)
+        assert len(losses) == 6
+        assert language.loss_of(model, windows(seed)) < before - 0.1
+        language.write_checkpoint(model, base, tmp_path / f"t{seed}")
+    found = open_checkpoint(tmp_path / "t1")
+    assert set(found.dtypes.values()) == {"bfloat16"}
+    assert "lm_head.weight" not in found.files, "tied weights are written once"
+    assert (tmp_path / "t1" / "config.json").exists()
+    paths = {f"t{seed}": tmp_path / f"t{seed}" for seed in (1, 2)}
+    report = merge_checkpoints(base, paths, tmp_path / "out")
+    merged = LlamaForCausalLM.from_pretrained(tmp_path / "out")
+    assert merged.lm_head.weight.data_ptr() == merged.model.embed_tokens.weight.data_ptr()
+    assert language.loss_of(merged, windows(1)) < language.loss_of(tiny(), windows(1))
+    assert any("float32 in base, bfloat16 in t1" in note for note in report.notes)
+
+
+def test_unknown_text_is_named():
+    with pytest.raises(ValueError, match="unknown kind of text 'songs': novel"):
+        language.texts("songs")
+
+
+def test_the_committed_merge():
+    tables = load_result("language").tables
+    assert {row["text"] for row in tables["training"]} == set(language.TEXTS)
+    factored = pick(tables["merges"], method="tsv_m")
+    assert {row["engine"] for row in factored} == {"serial", "dask"}
+    assert len({row["sha256"] for row in factored}) == 1, "same bytes whichever engine"
+    assert len(tables["interference"]) == 211
+    assert all(row["sti_whitened"] < 1e-6 * row["sti"] for row in tables["interference"])
+    losses = {(r["model"], r["text"]): r["loss"] for r in tables["losses"]}
+    assert all(losses[text, text] < losses["base", text] for text in language.TEXTS)
