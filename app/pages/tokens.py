@@ -110,7 +110,7 @@ def send_it(settings: dict[str, Any]) -> None:
         st.metric("Tokens sent", sent.tokens)
         st.metric("Channel uses", sent.channel_uses)
         st.metric("Bits for the places, or a bitmap", f"{sent.index_bits:.0f} / {len(sent.keep)}")
-        st.metric("Latency", f"{sent.latency.total * 1e3:.1f} ms")
+        st.metric("Latency", f"{sent.latency.milliseconds:.1f} ms")
     figure(figures.latency_bars(sent.latency, tokens=sent.tokens), "latency-figure")
 
 

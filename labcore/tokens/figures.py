@@ -102,7 +102,7 @@ def send_figure(
     return viz.finish(
         fig,
         title=f"{_tokens(sent.tokens, len(sent.keep))}, {sent.channel_uses} symbols, "
-        f"{sent.latency.total * 1e3:.1f} ms",
+        f"{sent.latency.milliseconds:.1f} ms",
         alt=f"Asked for {alpha:g} of the tokens at {noise}: {sent.tokens} are sent and the server "
         f"says {best} with probability {sent.probabilities[best]:.2f}{truth}.",
         caption="Lit patches are sent; the bars are what the server makes of what arrives.",
@@ -139,7 +139,7 @@ def latency_bars(latency: Latency, *, tokens: int) -> go.Figure:
         fig,
         title=f"Where the time of {_tokens(tokens)} goes",
         alt=f"Device {1e3 * latency.device:.2f} ms, air {1e3 * latency.air:.2f} ms, server "
-        f"{1e3 * latency.server:.2f} ms, together {1e3 * latency.total:.2f} ms.",
+        f"{1e3 * latency.server:.2f} ms, together {latency.milliseconds:.2f} ms.",
         caption="From FLOPs and symbols by formula, for the hardware numbers that were stated.",
         source="latency_bars",
         params={"tokens": tokens},

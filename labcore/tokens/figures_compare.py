@@ -139,7 +139,7 @@ def noise_map(rows: Rows, *, link: LinkBudget | None = None) -> go.Figure:
             texttemplate="%{text}", colorbar={"title": "accuracy"},
         )
     )  # fmt: skip
-    times = [1e3 * link.latency(rate * TOKENS).total for rate in spent]
+    times = [link.latency(rate * TOKENS).milliseconds for rate in spent]
     for ms, place in _latency_lines(times):
         fig.add_vline(x=place, line={"color": "white", "width": 1.2, "dash": "dash"})
         fig.add_annotation(

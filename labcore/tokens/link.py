@@ -27,6 +27,11 @@ class Latency:
         """Their sum."""
         return self.device + self.air + self.server
 
+    @property
+    def milliseconds(self) -> float:
+        """Their sum in thousandths of a second."""
+        return 1e3 * self.total
+
 
 def flops(config: ViTConfig, split: int, tokens: float, *, gates: int = 1) -> tuple[float, float]:
     """Forward FLOPs of device and server for one image, blocks and gates.
