@@ -141,9 +141,13 @@ def the_grid() -> None:
         "shares",
     )
     figure(figures.gap_bars(tables["gaps"], task=task, split=split, adapters=drop), "gaps")
+    plan = committed().config
     st.caption(
-        "Whisper tiny.en's encoder has four times the Conformer's parameters and saw other data: "
-        "“the encoder matters” is confounded with size and data here, as in the study."
+        f"Each cell had {plan['steps']} steps of {plan['batch']} clips after the warm-up, once: "
+        "far too few for most of them, so differences in speed of learning are in these figures too. "
+        "An error rate above 1 is a model that does not stop. Whisper tiny.en's encoder has four "
+        "times the Conformer's parameters and saw other data: “the encoder matters” is confounded "
+        "with size and data here, as in the study."
     )
 
 

@@ -179,9 +179,9 @@ if live:
 # %% [markdown]
 # ## 5 · The grid
 #
-# Two encoders, five adapters, two language models, each cell trained more than once from a new start.
-# Word error rate on voices that no adapter ever heard. Look along a row, down a column, and
-# across pairs.
+# Two encoders, five adapters, two language models. Word error rate on voices that no adapter ever
+# heard. The cells had very few steps, so how *fast* a cell learns is in the figures too; a rate above
+# 1 is a model that does not stop talking. Look along a row, down a column, and across pairs.
 
 # %%
 for task in ("asr", "st"):
