@@ -144,8 +144,8 @@ def the_grid() -> None:
     plan = committed().config
     st.caption(
         f"Each cell had {plan['steps']} steps of {plan['batch']} clips after the warm-up, once: "
-        "far too few for most of them, so differences in speed of learning are in these figures too. "
-        "An error rate above 1 is a model that does not stop. Whisper tiny.en's encoder has four "
+        "far too few for most of them, so how fast a cell learns is in these figures too. An error "
+        "rate above 1 is a model that does not stop. Whisper tiny.en's encoder has four "
         "times the Conformer's parameters and saw other data: “the encoder matters” is confounded "
         "with size and data here, as in the study."
     )
