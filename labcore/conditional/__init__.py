@@ -16,11 +16,12 @@ _HOMES = {
     "balance": "expected_load importance_loss load_balancing_loss load_loss router_z_loss "
     "squared_variation",
     "cost": "Cost attention_flops block_flops mlp_flops moe_flops",
-    "dispatch": "Experts choose dispatch",
+    "dispatch": "choose dispatch",
     "estimators": "best_baseline binary_concrete exact_gradient gradient_samples gumbel_softmax "
     "gumbel_top_k score_function_loss score_variance straight_through temperature",
-    "exits": "EarlyExitNet ExitRule cost_accuracy_curve exit_layers fit_thresholds oracle_curve "
-    "oracle_layers sureness",
+    "experts": "Experts grouped_linear",
+    "budgets": "cost_accuracy_curve fit_thresholds oracle_curve oracle_layers",
+    "exits": "EarlyExitNet ExitRule exit_layers sureness",
     "halting": "adaptive_computation depth_prior_loss halting_scores halting_weights ponder_loss",
     "matching": "Merge bipartite_soft_matching proportional_attention",
     "moe": "MoELayer SoftMoE",

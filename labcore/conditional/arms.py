@@ -90,9 +90,8 @@ def layer_cost(arm: Arm, tokens: int = 17) -> Cost:
     if arm.kind == "dense":
         return Cost(mlp_flops(tokens, HIDDEN, arm.active * WIDTH), whole)
     if arm.kind == "soft":
-        slots = EXPERTS * round(arm.active * tokens / EXPERTS)
-        mixing = 3 * 2.0 * tokens * slots * HIDDEN  # logits, dispatch, combine
-        return Cost(mixing + mlp_flops(slots, HIDDEN, WIDTH), whole)
+        slots = round(arm.active * tokens / EXPERTS)
+        return SoftMoE(HIDDEN, EXPERTS, slots, intermediate_size=WIDTH).cost(tokens)
     return Cost(moe_flops(tokens, HIDDEN, WIDTH, EXPERTS, arm.active), whole)
 
 

@@ -2,67 +2,21 @@
 
 ``dense`` runs every expert on every token (the public code of several papers): no saving. ``loop``
 gathers each expert's tokens in turn. ``sorted`` sorts the assignments once and multiplies
-contiguous pieces. ``batched`` pads every expert to the longest group and needs two batched
-products; it wins when experts are many and small, and wastes work when the load is uneven.
+contiguous groups, without padding. ``batched`` pads every expert to the longest group and needs two
+batched products; it wastes work when the load is uneven. "auto" takes ``sorted`` where torch has a
+grouped product, which was never slower, and else looks at the counts.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from labcore.conditional.experts import Experts, has_grouped_kernel
 from labcore.conditional.routers import Routing
 
 DISPATCHERS = ("auto", "batched", "sorted", "loop", "dense")
-CALL_FLOPS = 2.5e6  # FLOPs that fit in the time of one expert's calls, measured on one core
+CALL_FLOPS = 1.5e6  # FLOPs that fit in the time of one expert's calls, measured on one core
 COPY_SHARE = 0.25  # cost of copying a row into the padded buffer, as a share of its FLOPs
-
-
-class Experts(nn.Module):
-    """E MLPs of one size, their weights stacked: (E, D, H), (E, H, D).
-
-    Args:
-        num_experts: E.
-        hidden_size: D.
-        intermediate_size: H.
-        generator: For the initial weights.
-    """
-
-    def __init__(
-        self,
-        num_experts: int,
-        hidden_size: int,
-        intermediate_size: int,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        if min(num_experts, hidden_size, intermediate_size) < 1:
-            raise ValueError(
-                f"sizes must be at least 1, got {num_experts}, {hidden_size}, {intermediate_size}"
-            )
-        self.w1 = nn.Parameter(torch.empty(num_experts, hidden_size, intermediate_size))
-        self.b1 = nn.Parameter(torch.zeros(num_experts, intermediate_size))
-        self.w2 = nn.Parameter(torch.empty(num_experts, intermediate_size, hidden_size))
-        self.b2 = nn.Parameter(torch.zeros(num_experts, hidden_size))
-        nn.init.normal_(self.w1, std=hidden_size**-0.5, generator=generator)
-        nn.init.normal_(self.w2, std=intermediate_size**-0.5, generator=generator)
-
-    def forward(self, x: Float[Tensor, "e c d"]) -> Float[Tensor, "e c d"]:
-        """Expert e on row e, all at once."""
-        h = F.gelu(torch.baddbmm(self.b1[:, None], x, self.w1))
-        return torch.baddbmm(self.b2[:, None], h, self.w2)
-
-    def pieces(self) -> list[tuple[Tensor, ...]]:
-        """Weights of each expert; unbound once, so that backward stacks them once."""
-        stacked = (self.w1, self.b1, self.w2, self.b2)
-        return list(zip(*(w.unbind(0) for w in stacked), strict=True))
-
-
-def run_expert(x: Float[Tensor, "n d"], piece: tuple[Tensor, ...]) -> Float[Tensor, "n d"]:
-    """One expert on some tokens."""
-    w1, b1, w2, b2 = piece
-    return torch.addmm(b2, F.gelu(torch.addmm(b1, x, w1)), w2)
 
 
 def dispatch(
@@ -87,21 +41,23 @@ def dispatch(
         return _loop(x, routing, experts)
     plan = _Plan(routing)
     if how == "auto":
-        how = choose(plan.counts, x.shape[1], experts.w1.shape[2])
+        how = choose(plan.counts, x, experts)
     run = _batched if how == "batched" else _sorted
     return run(x, plan, experts)
 
 
-def choose(counts: Int[Tensor, " e"], hidden_size: int, intermediate_size: int) -> str:
-    """ "batched" for many small groups, "sorted" for few large or uneven ones.
+def choose(counts: Int[Tensor, " e"], x: Float[Tensor, "t d"], experts: Experts) -> str:
+    """What "auto" takes: "sorted" where torch has a grouped product, else what the counts say.
 
-    Padding costs matrix products and copies of the padded rows, pieces cost a call an expert: per
-    expert, wasted FLOPs plus a share of the useful ones are compared with a call's worth.
+    Without it, padding costs matrix products and copies of the padded rows, and groups cost a call
+    an expert: wasted FLOPs plus a share of the useful ones are compared with a call's worth, so
+    that many small groups are "batched", few large or uneven ones "sorted".
     """
     most, mean = int(counts.max()), float(counts.sum()) / len(counts)
-    flops = 4.0 * hidden_size * intermediate_size  # of one row
-    padded = (most - mean) * flops + COPY_SHARE * mean * flops
-    return "batched" if most and padded < CALL_FLOPS else "sorted"
+    if not most or has_grouped_kernel(x, experts.w1):
+        return "sorted"
+    padded = experts.flops(most - mean) + COPY_SHARE * experts.flops(mean)
+    return "batched" if padded < CALL_FLOPS else "sorted"
 
 
 class _Plan:
@@ -124,7 +80,7 @@ class _Plan:
 def _dense(x: Tensor, routing: Routing, experts: Experts) -> Tensor:
     gates, y = routing.gates, torch.zeros_like(x)
     for e, piece in enumerate(experts.pieces()):
-        y = y + gates[:, e : e + 1] * run_expert(x, piece)
+        y = y + gates[:, e : e + 1] * experts.one(x, piece)
     return y
 
 
@@ -132,19 +88,15 @@ def _loop(x: Tensor, routing: Routing, experts: Experts) -> Tensor:
     y, kept = torch.zeros_like(x), ~routing.dropped
     for e, piece in enumerate(experts.pieces()):
         token, choice = ((routing.index == e) & kept).nonzero(as_tuple=True)
-        out = run_expert(x[token], piece) * routing.weights[token, choice, None]
+        out = experts.one(x[token], piece) * routing.weights[token, choice, None]
         y = y.index_add(0, token, out)
     return y
 
 
 def _sorted(x: Tensor, plan: _Plan, experts: Experts) -> Tensor:
-    groups = x.index_select(0, plan.token).split(plan.counts.tolist())
-    pieces = experts.pieces()
-    out = [run_expert(g, p) for g, p in zip(groups, pieces, strict=True) if len(g)]
-    y = torch.zeros_like(x)
-    if not out:
-        return y + 0 * sum(w.sum() for w in experts.parameters())
-    return y.index_add(0, plan.token, torch.cat(out) * plan.weight[:, None])
+    rows = x.index_select(0, plan.token)
+    y = experts.grouped(rows, plan.counts.tolist()) * plan.weight[:, None]
+    return torch.zeros_like(x).index_add(0, plan.token, y)
 
 
 def _batched(x: Tensor, plan: _Plan, experts: Experts) -> Tensor:

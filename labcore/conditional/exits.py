@@ -1,15 +1,14 @@
 """Early exits: answer at the first head that is sure enough, and find out what "enough" means.
 
-Sources: Scardapane et al., arXiv 2004.12814 (why and how to train exits); Huang et al., arXiv
-1703.09844 (budgets); Zhou et al., arXiv 2006.04152 (patience).
+Sources: Scardapane et al., arXiv 2004.12814 (why and how to train exits); Zhou et al., arXiv
+2006.04152 (patience); Kendall et al., arXiv 1705.07115 (learned weights of losses).
 """
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from labcore.blocks.vit import VisionTransformer
 from labcore.conditional.cost import Cost, block_flops
 
-Kind = Literal["confidence", "entropy", "margin", "patience"]
 KINDS = ("confidence", "entropy", "margin", "patience")
 SHRINK = 0.25  # share of the batch that must leave before the survivors are copied
 
@@ -57,13 +55,13 @@ def sureness(logits: Float[Tensor, "*batch c"], kind: str) -> Tensor:
     Raises:
         ValueError: a kind that one head alone cannot judge.
     """
-    log_p = logits.log_softmax(-1)
     if kind == "confidence":
-        return log_p.amax(-1).exp()
+        return logits.softmax(-1).amax(-1)
     if kind == "margin":
-        top = log_p.topk(2, dim=-1).values.exp()
+        top = logits.softmax(-1).topk(2, dim=-1).values
         return top[..., 0] - top[..., 1]
     if kind == "entropy":
+        log_p = logits.log_softmax(-1)
         return (log_p.exp() * log_p).sum(-1) / math.log(logits.shape[-1])
     raise ValueError(f"{kind!r} needs more than one head: use exit_layers")
 
@@ -113,7 +111,8 @@ class EarlyExitNet(nn.Module):
     Args:
         backbone: Any ViT with ``embed``, ``blocks`` and ``config``.
         heads: One a block, on the class token.
-        weights: Weight of each head's loss; ones by default.
+        weights: Weight of each head's loss; ones by default. "learned": one over the head's noise,
+            exp(−s_l), with s_l itself added to the loss.
         detach: Stop gradients at the heads, so that exits do not disturb the trunk.
 
     Raises:
@@ -124,26 +123,42 @@ class EarlyExitNet(nn.Module):
         self,
         backbone: VisionTransformer,
         heads: Sequence[nn.Module] | nn.ModuleList,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | str | None = None,
         *,
         detach: bool = False,
     ) -> None:
         super().__init__()
         depth = len(backbone.blocks)
-        weights = [1.0] * depth if weights is None else list(weights)
-        if len(heads) != depth or len(weights) != depth:
+        if isinstance(weights, str) and weights != "learned":
+            raise ValueError(f'weights must be numbers or "learned", got {weights!r}')
+        fixed = [1.0] * depth
+        if weights is not None and not isinstance(weights, str):
+            fixed = list(weights)
+        if len(heads) != depth or len(fixed) != depth:
             raise ValueError(
-                f"{depth} blocks need {depth} heads and weights, got {len(heads)}, {len(weights)}"
+                f"{depth} blocks need {depth} heads and weights, got {len(heads)}, {len(fixed)}"
             )
         self.backbone, self.heads = backbone, nn.ModuleList(heads)
-        self.weights, self.detach = tuple(weights), detach
+        self.weights, self.detach = tuple(fixed), detach
+        self.log_noise = nn.Parameter(torch.zeros(depth)) if weights == "learned" else None
 
     @classmethod
-    def with_linear_heads(cls, backbone: VisionTransformer, classes: int) -> "EarlyExitNet":
+    def with_linear_heads(
+        cls,
+        backbone: VisionTransformer,
+        classes: int,
+        weights: Sequence[float] | str | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> "EarlyExitNet":
         """A norm and a linear map after every block."""
-        d, depth = backbone.config.hidden_size, len(backbone.blocks)
-        heads = [nn.Sequential(nn.LayerNorm(d), nn.Linear(d, classes)) for _ in range(depth)]
-        return cls(backbone, heads)
+        d, heads = backbone.config.hidden_size, []
+        for _ in backbone.blocks:
+            linear = nn.Linear(d, classes)
+            nn.init.normal_(linear.weight, std=d**-0.5, generator=generator)
+            nn.init.zeros_(linear.bias)
+            heads.append(nn.Sequential(nn.LayerNorm(d), linear))
+        return cls(backbone, heads, weights)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "l b k"]:
         """Logits of every head."""
@@ -160,8 +175,11 @@ class EarlyExitNet(nn.Module):
         """sum of w_l CE(head l), plus ``distill`` times the KL to the last head's soft output."""
         total = logits.new_zeros(())
         teacher = (logits[-1].detach() / 2).softmax(-1)
-        for weight, head in zip(self.weights, logits, strict=True):
-            total = total + weight * nn.functional.cross_entropy(head, y)
+        for i, (weight, head) in enumerate(zip(self.weights, logits, strict=True)):
+            entropy = nn.functional.cross_entropy(head, y)
+            if self.log_noise is not None:
+                entropy = entropy * (-self.log_noise[i]).exp() + self.log_noise[i]
+            total = total + weight * entropy
             if distill:
                 kl = nn.functional.kl_div(
                     (head / 2).log_softmax(-1), teacher, reduction="batchmean"
@@ -169,7 +187,7 @@ class EarlyExitNet(nn.Module):
                 total = total + distill * 4 * kl
         return total
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def predict(
         self, images: Float[Tensor, "b c y x"], rule: ExitRule, temperatures: Sequence[float] = ()
     ) -> tuple[Tensor, Tensor, Cost]:
@@ -179,26 +197,49 @@ class EarlyExitNet(nn.Module):
         costs more than it saves. Those who left already are carried along and not read again.
         """
         depth, b = len(self.heads), len(images)
-        layer = torch.full((b,), -1)
-        answer = torch.zeros(b, dtype=torch.long)
-        rows, x, ran = torch.arange(b), self.backbone.embed(images), 0
+        layer, answer = torch.full((b,), -1), torch.zeros(b, dtype=torch.long)
+        rows, x, ran, left = torch.arange(b), self.backbone.embed(images), 0, b
         leaving = _Leaving(rule, depth)
         for i, (block, head) in enumerate(zip(self.backbone.blocks, self.heads, strict=True)):
             x, ran = block(x), ran + len(rows)
             logits = head(x[:, 0])
-            if temperatures:
-                logits = logits / temperatures[i]
-            now = leaving(i, logits) & (layer[rows] < 0)
-            layer[rows[now]], answer[rows[now]] = i, logits[now].argmax(-1)
-            stay = layer[rows] < 0
-            left = int(stay.sum())
+            now = leaving(i, logits / temperatures[i] if temperatures else logits)
+            if left < len(rows):  # some who left are still carried along
+                now &= layer.index_select(0, rows) < 0
+            out = now.nonzero().view(-1)
+            if not len(out):
+                continue
+            at = rows.index_select(0, out)
+            layer.index_fill_(0, at, i)
+            answer.index_copy_(0, at, logits.index_select(0, out).argmax(-1))
+            left -= len(out)
             if not left:
                 break
             if left <= (1 - SHRINK) * len(rows):
-                rows, x = rows[stay], x[stay]
+                stay = (layer.index_select(0, rows) < 0).nonzero().view(-1)
+                rows, x = rows.index_select(0, stay), x.index_select(0, stay)
                 leaving.keep(stay)
-        step = self.step_flops()
-        return answer, layer, Cost(step * ran, step * depth * b)
+        step, start = self.step_flops(), b * self.embedding_flops()
+        return answer, layer, Cost(start + step * ran, start + step * depth * b)
+
+    @torch.no_grad()
+    def anytime(
+        self,
+        images: Float[Tensor, "b c y x"],
+        seconds: float,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> tuple[Tensor, int]:
+        """Classes (b,) by the deepest head reached when time ran out, and that head (from 0).
+
+        The first block always runs: there is no answer before it. Time is looked at between
+        blocks, so the answer comes at most one block late.
+        """
+        start, x, ran = now(), self.backbone.embed(images), 0
+        for block in self.backbone.blocks:
+            x, ran = block(x), ran + 1
+            if now() - start >= seconds:
+                break
+        return self.heads[ran - 1](x[:, 0]).argmax(-1), ran - 1
 
     def step_flops(self) -> float:
         """FLOPs of one block and its head, for one picture."""
@@ -207,120 +248,7 @@ class EarlyExitNet(nn.Module):
         head = 2.0 * sum(m.weight.numel() for m in linear)
         return block_flops(1 + config.num_patches, config.hidden_size, config.mlp_ratio) + head
 
-
-def fit_thresholds(
-    logits: Float[Tensor, "l m c"],
-    y: Int[Tensor, " m"],
-    costs: Sequence[float],
-    budget: float,
-    *,
-    kind: str = "confidence",
-) -> ExitRule:
-    """Thresholds whose expected cost on *validation* samples meets a budget (MSDNet).
-
-    The share that leaves at head l is taken proportional to q^l; one number q decides the cost, and
-    is found by bisection; each threshold then lets that share of the remaining samples go.
-
-    Args:
-        logits: All heads on validation samples, calibrated if the rule will be.
-        y: Their classes; only their number is looked at.
-        costs: Cost of leaving at each head, increasing.
-        budget: Mean cost a sample.
-        kind: "confidence", "margin" or "entropy".
-
-    Raises:
-        ValueError: no samples, sizes that differ, or a budget below the first exit's cost.
-    """
-    heads, samples = logits.shape[:2]
-    if not samples:
-        raise ValueError("no validation samples: thresholds cannot be fitted on an empty set")
-    if len(y) != samples or len(costs) != heads:
-        raise ValueError(
-            f"{heads} heads and {samples} samples, but {len(costs)} costs and {len(y)} classes"
-        )
-    if budget < costs[0]:
-        raise ValueError(
-            f"budget {budget:g} is below the first exit's cost {costs[0]:g}: nothing can be met"
-        )
-    price = np.asarray(costs, dtype=np.float64)
-    low, high = -20.0, 20.0  # log q
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _shares(middle, heads) @ price <= budget else (low, middle)
-    share = _shares(low, heads)
-    thresholds, here = [], torch.arange(samples)
-    for i in range(heads - 1):
-        sure = sureness(logits[i, here], kind)
-        leave = min(round(float(share[i]) * samples), len(here))
-        ordered = sure.sort(descending=True).values
-        limit = float(ordered[leave - 1]) if leave else math.inf
-        here = here[sure < limit]
-        thresholds.append(-limit if kind == "entropy" else limit)
-    last = math.inf if kind == "entropy" else -math.inf
-    return ExitRule(kind, (*thresholds, last))
-
-
-def _shares(log_q: float, heads: int) -> np.ndarray:
-    power = log_q * np.arange(heads)
-    weights = np.exp(power - power.max())
-    return weights / weights.sum()
-
-
-def cost_accuracy_curve(
-    logits: Float[Tensor, "l m c"],
-    y: Int[Tensor, " m"],
-    costs: Sequence[float],
-    kind: str = "confidence",
-    thresholds: Sequence[float] = tuple(np.linspace(0, 1, 21).tolist()),
-) -> list[dict[str, Any]]:
-    """Accuracy and mean cost of a rule over its thresholds.
-
-    Returns:
-        Rows with threshold, accuracy, cost, ratio (of the last exit's cost) and mean layers.
-    """
-    price = torch.as_tensor(list(costs), dtype=torch.float64)
-    right = logits.argmax(-1) == y  # (l, m)
-    rows = []
-    for threshold in thresholds:
-        layer = exit_layers(logits, ExitRule(kind, float(threshold)))
-        cost = float(price[layer].mean())
-        rows.append(
-            {
-                "rule": kind,
-                "threshold": float(threshold),
-                "accuracy": float(right.gather(0, layer[None])[0].float().mean()),
-                "cost": cost,
-                "ratio": cost / float(price[-1]),
-                "layers": float(layer.float().mean()) + 1,
-            }
-        )
-    return rows
-
-
-def oracle_layers(logits: Float[Tensor, "l m c"], y: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
-    """The first head that is right, the very first where none is: the best any rule can do."""
-    right = logits.argmax(-1) == y
-    first = right.int().argmax(0)
-    return torch.where(right.any(0), first, 0)
-
-
-def oracle_curve(
-    logits: Float[Tensor, "l m c"], y: Int[Tensor, " m"], costs: Sequence[float]
-) -> list[dict[str, Any]]:
-    """The oracle that may use the first l heads, for l = 1..L."""
-    price = torch.as_tensor(list(costs), dtype=torch.float64)
-    rows = []
-    for heads in range(1, len(logits) + 1):
-        layer = oracle_layers(logits[:heads], y)
-        right = (logits[:heads].argmax(-1) == y).any(0)
-        cost = float(price[layer].mean())
-        rows.append(
-            {
-                "heads": heads,
-                "accuracy": float(right.float().mean()),
-                "cost": cost,
-                "ratio": cost / float(price[-1]),
-                "layers": float(layer.float().mean()) + 1,
-            }
-        )
-    return rows
+    def embedding_flops(self) -> float:
+        """FLOPs of what runs before the first block, for one picture."""
+        weight = self.backbone.patch_embed.proj.weight
+        return 2.0 * self.backbone.config.num_patches * weight.numel()

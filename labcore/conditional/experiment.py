@@ -1,20 +1,18 @@
 """The experiments: experts on a mixed stream, gradient estimators, early exits, fewer tokens.
 
 Each part trains small networks on real pictures (MNIST, Fashion-MNIST, cluttered canvases built
-from MNIST) for every seed. Test pictures choose nothing. Settings: :mod:`.settings`.
+from MNIST) for every seed; the full run also reads a pre-trained ViT-S. Test pictures choose
+nothing. Settings: :mod:`.settings`.
 """
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from labcore.assets.store import cache_root
 from labcore.conditional.measure import distinct, over_seeds, pick
-from labcore.conditional.parts import Findings, Part, fingerprint, merged, run_parts
 from labcore.conditional.settings import Config
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.parts import Findings, Part, run_experiment
+from labcore.runs import Progress, Result, Table, silent
 
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "conditional"
@@ -23,42 +21,22 @@ TOPIC = "conditional"
 def run(config: Config, progress: Progress | None = None) -> Result:
     """Run every part of ``config``, or resume after the parts that an earlier session finished.
 
-    Deterministic for a seed, except for the seconds in the tables ``parts`` and ``clock``.
+    Deterministic for a seed, except for what a clock measures (``clock``, ``time_ratio``).
 
     Args:
         config: What to run.
         progress: Called between steps; raise :class:`labcore.runs.Cancelled` in it to stop.
     """
     preset = "--full" if config == Config.full(config.seed) else "--quick"
-    seeds = _seeds(config)
-    command = f"lab run conditional {preset} --seed {config.seed}"
-    clock = record(TOPIC, config, seeds=seeds, command=command)
-    folder = cache_root() / "unfinished" / f"conditional-{fingerprint(config)}"
-    parts = list(_parts(config))
-    results = run_parts(
-        parts,
+    return run_experiment(
         TOPIC,
         config,
-        folder=folder if config.resume else None,
+        list(_parts(config)),
+        seeds=_seeds(config),
+        command=f"lab run conditional {preset} --seed {config.seed}",
+        resume=config.resume,
         progress=progress or silent,
     )
-    found = merged(results)
-    spent = [
-        {
-            "part": part.name,
-            "seconds": result.provenance.seconds,
-            "cpu_seconds": result.provenance.cpu_seconds,
-        }
-        for part, result in zip(parts, results, strict=True)
-    ]
-    whole = clock.result(arrays=found.arrays, tables={**found.tables, "parts": spent})
-    provenance = replace(  # of all sessions, if this one resumed another
-        whole.provenance,
-        seconds=round(sum(row["seconds"] for row in spent), 3),
-        cpu_seconds=round(sum(row["cpu_seconds"] for row in spent), 3),
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    return replace(whole, provenance=provenance)
 
 
 def load_result(which: Literal["full", "quick"] = "full") -> Result:
@@ -80,27 +58,45 @@ def _seeds(config: Config) -> tuple[int, ...]:
 
 
 def _parts(config: Config) -> Iterator[Part]:
-    from labcore.conditional import run_clock, run_estimators, run_exits, run_mixture, run_tokens
-
-    def part(name: str, work: Any, *args: Any, **options: Any) -> Part:
-        def measure(tick: Any) -> Findings:
-            return work(*args, **options, tick=tick)
-
-        return Part(name, measure)
+    from labcore.conditional import (
+        run_clock,
+        run_estimators,
+        run_exits,
+        run_features,
+        run_mixture,
+        run_photographs,
+        run_tokens,
+    )
 
     for seed in _seeds(config):
         first = {"keep": seed == config.seed}
-        yield part(f"estimators {seed}", run_estimators.estimation, config.estimation, seed)
+        yield _part(f"estimators {seed}", 2, run_estimators.estimation, config.estimation, seed)
         for training in ("joint", "separate"):
             name = f"exits {training} {seed}"
-            yield part(name, run_exits.exits, config.exits, training, seed, **first)
+            yield _part(name, 15, run_exits.exits, config.exits, training, seed, **first)
         for arm in config.mixture.arms:
             name = f"mixture {arm} {seed}"
-            yield part(name, run_mixture.mixture, config.mixture, arm, seed, **first)
-        yield part(f"upcycling {seed}", run_mixture.upcycling, config.mixture, seed)
-        yield part(f"tokens {seed}", run_tokens.tokens, config.tokens, seed, **first)
-    yield part("clock", run_clock.clock)
-    yield part("photograph", run_clock.photograph)
+            yield _part(name, 12, run_mixture.mixture, config.mixture, arm, seed, **first)
+        yield _part(f"upcycling {seed}", 25, run_mixture.upcycling, config.mixture, seed)
+    yield _part("clock", 20, run_clock.clock, config.tokens)
+    for seed in _seeds(config):
+        first = {"keep": seed == config.seed}
+        yield _part(f"tokens {seed}", 110, run_tokens.tokens, config.tokens, seed, **first)
+        if config.features is not None:
+            yield _part(f"features {seed}", 45, run_features.features, config.features, seed)
+    if config.features is not None:
+        yield _part("photographs", 15, run_photographs.photographs)
+
+
+def _part(
+    name: str, weight: int, work: Callable[..., Findings], *args: Any, **options: Any
+) -> Part:
+    """A part whose work reports nothing but that it is alive."""
+
+    def measure(report: Progress) -> Findings:
+        return work(*args, **options, tick=lambda: report(0, 1, "working"))
+
+    return Part(name, weight, measure)
 
 
 def summary(result: Result) -> Table:

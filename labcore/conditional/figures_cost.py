@@ -1,106 +1,125 @@
-"""Figures of cost: all families on one axis, and what a clock says of the same savings."""
+"""Figures of cost: all families on one axis, FLOPs or CPU time, and the one against the other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
 from labcore import viz
-from labcore.conditional.measure import Rows, distinct, over_seeds, pick
+from labcore.conditional.measure import distinct, over_seeds, pick
+
+Tables = Mapping[str, Sequence[Mapping[str, Any]]]
+Line = tuple[str, str, list[tuple[float, float, float]]]  # family, name, (FLOPs, time, accuracy)
+YARDSTICK = "dense, equal parameters"
+AXES = {"flops": "FLOPs executed", "time": "CPU time, batch 64"}
 
 
-def cost_accuracy(tokens: Rows, base: Rows, mixture: Rows, budgets: Rows, whole: Rows) -> go.Figure:
-    """Accuracy lost against the whole network, over the share of its FLOPs, all families.
+def cost_accuracy(tables: Tables, axis: str = "flops") -> go.Figure:
+    """Accuracy lost against the whole network, over the share of its cost, all families.
 
     Args:
-        tokens, base: The result's tables ``tokens`` and ``token_base``.
-        mixture: Its table ``mixture``. budgets, whole: Its tables ``budgets`` and ``whole``.
+        tables: The result's tables.
+        axis: "flops" or "time".
+
+    Raises:
+        ValueError: another axis.
     """
-    fig, lines = go.Figure(), []
-    full = over_seeds(base, "accuracy").mean
-    for method in distinct(tokens, "method"):
-        mine = pick(tokens, method=method)
-        points = sorted(
-            (over_seeds(mine, "ratio", amount=a).mean,
-             over_seeds(mine, "accuracy", amount=a).mean - full)
-            for a in distinct(mine, "amount")
-        )  # fmt: skip
-        lines.append((f"tokens: {method}", points, "lines+markers"))
-    joint = pick(budgets, training="joint", calibrated=True)
-    last = over_seeds(whole, "accuracy", training="joint", calibrated=True).mean
-    river = sorted(
-        (over_seeds(joint, "ratio", budget=b).mean,
-         over_seeds(joint, "accuracy", budget=b).mean - last)
-        for b in distinct(joint, "budget")
-    )  # fmt: skip
-    lines.append(("depth: early exits", river, "lines+markers"))
-    wide = over_seeds(mixture, "accuracy", arm="dense, equal parameters").mean \
-        if pick(mixture, arm="dense, equal parameters") else None  # fmt: skip
-    if wide is not None:
-        for arm in distinct(mixture, "arm"):
-            here = pick(mixture, arm=arm)
-            if here[0]["kind"] != "dense" and "no balance" not in arm:
-                gap = over_seeds(here, "accuracy").mean - wide
-                lines.append((f"experts: {arm}", [(here[0]["ratio"], gap)], "markers"))
-    for number, (name, points, mode) in enumerate(lines):
-        x, y = zip(*points, strict=True)
-        colour = viz.PALETTE[number % 8]
+    if axis not in AXES:
+        raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
+    fig, said = go.Figure(), []
+    for number, (family, name, points) in enumerate(_lines(tables)):
+        x = [flops if axis == "flops" else time for flops, time, _ in points]
+        y = [change for *_, change in points]
         fig.add_scatter(
-            x=x, y=y, name=name, mode=mode,
-            line={"color": colour, "dash": viz.DASHES[number % 6]},
-            marker={"symbol": viz.SYMBOLS[number % 8], "size": 10, "color": colour,
-                    "line": {"color": viz.INK, "width": 0.6}},
+            x=x, y=y, name=f"{family}: {name}", mode="lines+markers" if len(points) > 1 else
+            "markers", line={"color": viz.PALETTE[number % 8], "dash": viz.DASHES[number % 6]},
+            marker={"symbol": viz.SYMBOLS[(number + number // 8) % 8], "size": 10,
+                    "color": viz.PALETTE[number % 8], "line": {"color": viz.INK, "width": 0.6}},
+            hovertemplate="%{x:.0%} of the cost, accuracy %{y:+.1%}",
         )  # fmt: skip
+        at = min(range(len(x)), key=lambda i: abs(x[i] - 0.5))
+        said.append(f"{name} {y[at]:+.3f} at {x[at]:.0%}")
     fig.add_hline(y=0, line={"color": viz.INK, "dash": "dot"})
     fig.add_vline(x=1 / 3, line={"color": viz.GRID, "width": 2})
-    fig.update_xaxes(title_text="FLOPs executed, of the whole network", tickformat=".0%")
+    fig.update_xaxes(title_text=f"{AXES[axis]}, of the whole network", tickformat=".0%")
     fig.update_yaxes(title_text="accuracy minus the whole network's", tickformat=".0%")
-    fig.update_layout(legend={"orientation": "h", "y": -0.2})
-    near = {name: min(points, key=lambda p: abs(p[0] - 0.5)) for name, points, _ in lines}
-    said = "; ".join(f"{name} {y:+.3f} at {x:.0%}" for name, (x, y) in near.items())
+    fig.update_layout(legend={"orientation": "h", "y": -0.16, "yref": "paper"})
     return viz.finish(
         fig,
-        title="One axis for experts, tokens and depth",
-        alt=f"Change of accuracy nearest to half of the FLOPs: {said}.",
+        title=f"One axis for experts, tokens and depth: {AXES[axis].split(',')[0]}",
+        alt=f"Change of accuracy nearest to half of the {AXES[axis]}: {'; '.join(said)}.",
         caption="Each family against its own whole network; the vertical line is a third of the "
         "cost.",
         source="cost_accuracy",
-        height=640,
+        params={"axis": axis},
+        height=680,
     )
 
 
-def flops_and_time(clock: Rows) -> go.Figure:
-    """Share of the FLOPs beside share of the CPU time, batch 64.
+def flops_and_time(tables: Tables) -> go.Figure:
+    """Share of the FLOPs beside share of the CPU time, one point a setting.
 
     Args:
-        clock: The result's table ``clock``.
-
-    Raises:
-        ValueError: an empty table.
+        tables: The result's tables.
     """
-    if not clock:
-        raise ValueError("the table is empty: nothing was timed")
-    fig = go.Figure()
-    for number, family in enumerate(distinct(clock, "family")):
-        mine = pick(clock, family=family)
+    fig, found = go.Figure(), list(_lines(tables))
+    said, top = [], 1.0
+    for number, family in enumerate(dict.fromkeys(family for family, *_ in found)):
+        points = [(flops, time, name) for kind, name, line in found if kind == family
+                  for flops, time, _ in line]  # fmt: skip
         fig.add_scatter(
-            x=[row["flops_ratio"] for row in mine], y=[row["time_ratio"] for row in mine],
-            text=[row["setting"] for row in mine], mode="markers", name=family,
-            marker={"symbol": viz.SYMBOLS[number], "size": 13, "color": viz.PALETTE[number],
-                    "line": {"color": viz.INK, "width": 0.8}},
+            x=[p[0] for p in points], y=[p[1] for p in points], text=[p[2] for p in points],
+            mode="markers", name=family,
+            marker={"symbol": viz.SYMBOLS[number], "size": 11, "color": viz.PALETTE[number],
+                    "opacity": 0.8, "line": {"color": viz.INK, "width": 0.8}},
             hovertemplate="%{text}<br>FLOPs %{x:.2f}, time %{y:.2f}<extra></extra>",
         )  # fmt: skip
-    top = max(1.0, *(row["time_ratio"] for row in clock))
-    fig.add_scatter(x=[0, top], y=[0, top], mode="lines", name="time = FLOPs",
+        over = sum(time - flops for flops, time, _ in points) / len(points)
+        said.append(f"{family} {over:+.2f} over {len(points)} settings")
+        top = max(top, *(p[1] for p in points))
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="time = FLOPs",
                     line={"color": viz.INK, "dash": "dot"})  # fmt: skip
-    fig.update_xaxes(title_text="FLOPs, of the whole network", range=[0.2, 1.02])
-    fig.update_yaxes(title_text="CPU time, of the whole network", range=[0, 1.08 * top])
-    said = "; ".join(
-        f"{row['setting']} {row['flops_ratio']:.2f} of FLOPs, {row['time_ratio']:.2f} of time"
-        for row in clock
-    )
+    fig.update_xaxes(title_text="FLOPs, of the whole network", range=[0, 1.05])
+    fig.update_yaxes(title_text="CPU time, of the whole network", range=[0, 1.06 * top])
     return viz.finish(
         fig,
         title="What the clock says",
-        alt=f"Batch {clock[0]['batch']}, one thread: {said}.",
-        caption="Points above the dotted line save fewer seconds than FLOPs.",
+        alt=f"Batch 64, one thread. Share of the time minus share of the FLOPs, on average: "
+        f"{'; '.join(said)}.",
+        caption="Points above the dotted line save fewer seconds than FLOPs; halting runs behind "
+        "a mask here, which saves none.",
         source="flops_and_time",
         height=460,
     )
+
+
+def _lines(tables: Tables) -> Iterator[Line]:
+    """Every family's settings, mean over seeds, cheapest first."""
+    base = over_seeds(tables["token_base"], "accuracy").mean
+    for method in distinct(tables["tokens"], "method"):
+        points = []
+        for amount in distinct(pick(tables["tokens"], method=method), "amount"):
+            at = {"method": method, "amount": amount}
+            here = pick(tables["tokens"], **at)
+            flops, right = (over_seeds(here, column).mean for column in ("ratio", "accuracy"))
+            time = over_seeds(tables["token_clock"], "time_ratio", **at).mean
+            points.append((flops, time, right - base))
+        yield "tokens", method, sorted(points)
+    for training in distinct(tables["race"], "training"):
+        of = {"training": training}
+        last = over_seeds(tables["whole"], "accuracy", calibrated=True, **of).mean
+        points = [
+            (over_seeds(tables["budgets"], "ratio", budget=b, calibrated=True, **of).mean,
+             over_seeds(tables["race"], "time_ratio", budget=b, **of).mean,
+             over_seeds(tables["budgets"], "accuracy", budget=b, calibrated=True, **of).mean - last)
+            for b in distinct(tables["race"], "budget")
+        ]  # fmt: skip
+        yield "depth", f"{training} exits", sorted(points)
+    if not pick(tables["mixture"], arm=YARDSTICK):
+        return  # a quick run has no yardstick for experts
+    wide = over_seeds(tables["mixture"], "accuracy", arm=YARDSTICK).mean
+    for row in tables["clock"]:
+        here = pick(tables["mixture"], arm=row["arm"])
+        if here and "no balance" not in row["arm"]:
+            change = over_seeds(here, "accuracy").mean - wide
+            yield "experts", row["arm"], [(row["flops_ratio"], row["time_ratio"], change)]

@@ -90,7 +90,7 @@ def bias_and_spread(rows: Rows, *, categories: int) -> go.Figure:
         fig.add_scatter(
             x=np.maximum(sd, 1e-3), y=np.maximum([b.mean for b in bias], 1e-4), name=name,
             mode=("lines+" if many else "") + "markers" + ("+text" if named else ""),
-            text=[f"τ {t:g}" for t in taus] if many else None, textposition="top right",
+            text=[f"τ {t:g}" for t in taus] if many else None, textposition="bottom left",
             textfont={"size": 12},
             error_y={"array": [0 if math.isnan(b.error) else b.error for b in bias]},
             line={"color": viz.PALETTE[number], "dash": viz.DASHES[number]},

@@ -161,6 +161,84 @@ def head_accuracy(heads: Rows) -> go.Figure:
     )
 
 
+def anytime_curve(rows: Rows) -> go.Figure:
+    """Accuracy when time runs out: the deepest head that was reached answers.
+
+    Args:
+        rows: The result's table ``anytime``.
+    """
+    fig, said = go.Figure(), []
+    for number, training in enumerate(distinct(rows, "training")):
+        mine = pick(rows, training=training)
+        heads = distinct(mine, "head")
+        time = [over_seeds(mine, "ms", head=h) for h in heads]
+        right = [over_seeds(mine, "accuracy", head=h) for h in heads]
+        fig.add_scatter(
+            x=[t.mean for t in time], y=[r.mean for r in right], name=f"{training} heads",
+            mode="lines+markers+text", text=[str(h) for h in heads], textposition="top center",
+            line={"color": viz.PALETTE[number], "dash": viz.DASHES[number], "shape": "hv"},
+            error_y={"array": [r.error for r in right]},
+            marker={"symbol": viz.SYMBOLS[number], "size": 9},
+        )  # fmt: skip
+        said.append(
+            f"{training} {right[0].mean:.1%} after {time[0].mean:.1f} ms, {right[-1].mean:.1%} "
+            f"after {time[-1].mean:.1f} ms"
+        )
+    fig.update_xaxes(title_text="CPU time for a batch of 64 (ms)", rangemode="tozero")
+    fig.update_yaxes(title_text="test accuracy", tickformat=".0%")
+    return viz.finish(
+        fig,
+        title="Anytime: the answer when time runs out",
+        alt=f"Mean over {right[0].n} seeds: {'; '.join(said)}.",
+        caption="Numbers are heads; a step goes up when the next head has answered.",
+        source="anytime_curve",
+        height=420,
+    )
+
+
+def real_exits(heads: Rows, budgets: Rows, oracle: Rows) -> go.Figure:
+    """Linear heads after every block of a pre-trained ViT-S: single heads, budgets, oracle.
+
+    Args:
+        heads: The result's table ``feature_heads``. budgets: Its table ``feature_budgets``.
+        oracle: Its table ``feature_oracle``.
+    """
+    fig, count = go.Figure(), len(distinct(heads, "head"))
+    single = [over_seeds(heads, "accuracy", head=i + 1) for i in range(count)]
+    met = [
+        (over_seeds(budgets, "ratio", budget=b), over_seeds(budgets, "accuracy", budget=b))
+        for b in distinct(budgets, "budget")
+    ]
+    best = over_seeds(oracle, "ratio"), over_seeds(oracle, "accuracy")
+    shares = [(i + 1) / count for i in range(count)]
+    for number, (name, x, found) in enumerate((
+        ("one head for all", shares, single),
+        ("confidence, fitted to a budget", [r.mean for r, _ in met], [a for _, a in met]),
+        ("oracle", [best[0].mean], [best[1]]),
+    )):  # fmt: skip
+        fig.add_scatter(
+            x=x, y=[f.mean for f in found], name=name, error_y={"array": [f.error for f in found]},
+            mode="lines+markers" if len(x) > 1 else "markers",
+            line={"color": viz.PALETTE[number], "dash": viz.DASHES[number]},
+            marker={"symbol": viz.SYMBOLS[number], "size": 10},
+        )  # fmt: skip
+    fig.update_xaxes(title_text="FLOPs spent, of all blocks", tickformat=".0%", range=[0, 1.03])
+    fig.update_yaxes(title_text="test accuracy", tickformat=".0%")
+    first, last, n = single[0], single[-1], single[0].n
+    near = min(met, key=lambda pair: abs(pair[0].mean - 0.5))
+    return viz.finish(
+        fig,
+        title="Exits of a real, pre-trained ViT-S",
+        alt=f"Fashion-MNIST, mean over {n} seeds: head 1 {first.mean:.1%}, head {count} "
+        f"{last.mean:.1%}; fitted to a budget {near[1].mean:.1%} at {near[0].mean:.0%} of the "
+        f"FLOPs; oracle {best[1].mean:.1%} at {best[0].mean:.0%}.",
+        caption="The trunk was never trained for exits: early heads are poor, so leaving early "
+        "costs accuracy.",
+        source="real_exits",
+        height=440,
+    )
+
+
 def exit_gallery(
     easiest: UInt8[np.ndarray, "n y x"],
     hardest: UInt8[np.ndarray, "m _y _x"],

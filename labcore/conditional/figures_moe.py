@@ -224,7 +224,8 @@ def favourite_patches(best: UInt8[np.ndarray, "e n y x"], *, arm: str, layer: in
         ticktext=[str(e + 1) for e in range(experts)], showgrid=False,
     )  # fmt: skip
     fig.update_xaxes(title_text="patches, highest probability first", showticklabels=False,
-                     showgrid=False)  # fmt: skip
+                     showgrid=False, constrain="domain")  # fmt: skip
+    fig.update_layout(plot_bgcolor="#CBD5E1")  # the gaps: also blank patches have an edge
     dark = best.reshape(experts, -1).mean(1)
     return viz.finish(
         fig,

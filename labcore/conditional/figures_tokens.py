@@ -6,6 +6,7 @@ from jaxtyping import UInt8
 from plotly.subplots import make_subplots
 
 from labcore import viz
+from labcore.conditional.measure import Rows, distinct, over_seeds, pick
 from labcore.conditional.photo import MergedPhoto
 
 
@@ -48,7 +49,7 @@ def canvas_tokens(
                         hoverinfo="skip")  # fmt: skip
         fig.update_yaxes(autorange="reversed", scaleanchor=f"x{number + 1 if number else ''}",
                          visible=False, row=row, col=col)  # fmt: skip
-        fig.update_xaxes(visible=False, row=row, col=col)
+        fig.update_xaxes(visible=False, constrain="domain", row=row, col=col)
     fig.update_layout(plot_bgcolor="#CBD5E1", margin={"t": 90})
     return viz.finish(
         fig,
@@ -66,7 +67,7 @@ def merge_map(photo: MergedPhoto) -> go.Figure:
     """A photograph, and the same with every group of merged patches in its mean colour.
 
     Args:
-        photo: What :func:`labcore.conditional.photo.merge_photo` gave.
+        photo: What :func:`labcore.conditional.photo.paint` gave.
     """
     names = (f"{photo.patches} patches", f"{photo.tokens} tokens")
     fig = make_subplots(1, 2, horizontal_spacing=0.03, subplot_titles=names)
@@ -85,4 +86,37 @@ def merge_map(photo: MergedPhoto) -> go.Figure:
         source="merge_map",
         params={"tokens": photo.tokens},
         height=470,
+    )
+
+
+def feature_kept(rows: Rows) -> go.Figure:
+    """How much of a ViT-S's feature of a photograph is left, over the share of the FLOPs.
+
+    Args:
+        rows: The result's table ``photographs``.
+    """
+    fig, said, photos = go.Figure(), [], len(distinct(rows, "photo"))
+    for number, method in enumerate(distinct(rows, "method")):
+        mine = pick(rows, method=method)
+        points = sorted(
+            (over_seeds(mine, "ratio", amount=a).mean, over_seeds(mine, "cosine", amount=a).mean)
+            for a in distinct(mine, "amount")
+        )
+        x, y = zip(*points, strict=True)
+        fig.add_scatter(
+            x=x, y=y, name=method, mode="lines+markers",
+            line={"color": viz.PALETTE[number], "dash": viz.DASHES[number]},
+            marker={"symbol": viz.SYMBOLS[number], "size": 9},
+        )  # fmt: skip
+        near = min(points, key=lambda p: abs(p[0] - 0.6))
+        said.append(f"{method} {near[1]:.2f} at {near[0]:.0%}")
+    fig.update_xaxes(title_text="FLOPs executed, of all blocks", tickformat=".0%")
+    fig.update_yaxes(title_text="cosine with the feature of all tokens")
+    return viz.finish(
+        fig,
+        title="A real ViT-S with fewer tokens, not trained again",
+        alt=f"Mean over {photos} photographs, nearest to 60 % of the FLOPs: {'; '.join(said)}.",
+        caption="1 is the feature of all tokens; what falls late keeps most for its cost.",
+        source="feature_kept",
+        height=420,
     )

@@ -118,23 +118,3 @@ def proportional_attention(
     weights = logits.softmax(-1)
     out = attention.proj((weights @ value).transpose(1, 2).flatten(2))
     return out, key.mean(1), weights[:, :, 0].mean(1)
-
-
-def merge_picture(patches: Float[Tensor, "n d"], r: int, rounds: int) -> list[Int[Tensor, " n"]]:
-    """Merge the patches of one picture again and again by their own pixels.
-
-    Args:
-        patches: One descriptor a patch.
-        r: Pairs a round. rounds: Number of rounds.
-
-    Returns:
-        For every round, the group of each patch.
-    """
-    x, size, maps = patches[None], None, []
-    total: Merge | None = None
-    for _ in range(rounds):
-        step = bipartite_soft_matching(x - x.mean(1, keepdim=True), r, num_prefix_tokens=0)
-        x, size = step.merge(x, size)
-        total = step if total is None else total.then(step)
-        maps.append(total.source[0])
-    return maps

@@ -5,15 +5,22 @@ Sources: Shazeer et al., arXiv 1701.06538; Fedus et al., arXiv 2101.03961; Puigc
 """
 
 import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labcore.conditional.balance import load_balancing_loss, router_z_loss
-from labcore.conditional.cost import Cost, mlp_flops, moe_flops
-from labcore.conditional.dispatch import DISPATCHERS, Experts, dispatch
+from labcore.conditional.balance import (
+    importance_loss,
+    load_balancing_loss,
+    load_loss,
+    router_z_loss,
+)
+from labcore.conditional.cost import Cost
+from labcore.conditional.dispatch import DISPATCHERS, dispatch
+from labcore.conditional.experts import Experts
 from labcore.conditional.routers import (
     ExpertChoiceRouter,
     NoisyTopKRouter,
@@ -38,6 +45,7 @@ class MoELayer(nn.Module):
         capacity_factor: At most ceil(c k T / E) tokens an expert; None drops nothing.
         dispatch: "auto", "batched", "sorted", "loop" or "dense": one result, other times.
         shared_expert: One more expert of the same size that sees every token.
+        gated: SwiGLU experts without biases, as in Mixtral.
         renormalize: See :class:`TopKRouter`.
         causal: Say True in a decoder: expert choice then warns, because it looks ahead.
         generator: For the initial weights.
@@ -57,6 +65,7 @@ class MoELayer(nn.Module):
         capacity_factor: float | None = None,
         dispatch: str = "auto",
         shared_expert: bool = False,
+        gated: bool = False,
         renormalize: bool | None = None,
         causal: bool = False,
         generator: torch.Generator | None = None,
@@ -83,9 +92,12 @@ class MoELayer(nn.Module):
             kind = TopKRouter if router == "top_k" else NoisyTopKRouter
             options: dict[str, Any] = {"capacity_factor": capacity_factor, "generator": generator}
             self.router = kind(hidden_size, num_experts, top_k, renormalize=renormalize, **options)
-        sizes = (hidden_size, intermediate_size)
-        self.experts = Experts(num_experts, *sizes, generator=generator)
-        self.shared = Experts(1, *sizes, generator=generator) if shared_expert else None
+        sizes: dict[str, Any] = {
+            "hidden_size": hidden_size, "intermediate_size": intermediate_size,
+            "gated": gated, "generator": generator,
+        }  # fmt: skip
+        self.experts = Experts(num_experts, **sizes)
+        self.shared = Experts(1, **sizes) if shared_expert else None
         self.last_routing: Routing | None = None
         self.last_mask: Tensor | None = None
 
@@ -106,11 +118,19 @@ class MoELayer(nn.Module):
         options = {"renormalize": True, **options}
         layer = cls(first.in_features, first.out_features, num_experts, top_k, **options)
         with torch.no_grad():
-            layer.experts.w1.copy_(first.weight.T.expand_as(layer.experts.w1))
-            layer.experts.w2.copy_(second.weight.T.expand_as(layer.experts.w2))
-            layer.experts.b1.copy_(_bias(first).expand_as(layer.experts.b1))
-            layer.experts.b2.copy_(_bias(second).expand_as(layer.experts.b2))
+            for ours, linear in ((layer.experts.w1, first), (layer.experts.w2, second)):
+                ours.copy_(linear.weight.T.expand_as(ours))
+            for bias, linear in ((layer.experts.b1, first), (layer.experts.b2, second)):
+                assert bias is not None  # experts of an MLP are not gated
+                bias.copy_(_bias(linear).expand_as(bias))
         return layer.to(first.weight)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, layer: int = 0) -> "MoELayer":
+        """One layer of a Mixtral, OLMoE or Qwen3-MoE checkpoint; see :mod:`.pretrained`."""
+        from labcore.conditional.pretrained import read_layer
+
+        return read_layer(folder, layer)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(b, n, d) or (t, d) in, the same shape out; rows that ``mask`` calls padding give 0.
@@ -138,7 +158,10 @@ class MoELayer(nn.Module):
         return y.view_as(x)
 
     def auxiliary_loss(self, balance: float = 1e-2, z: float = 1e-3) -> Tensor:
-        """balance · L_bal + z · L_z of the last input; the z-loss alone under expert choice.
+        """balance · L_bal + z · L_z of the last input.
+
+        Expert choice needs the z-loss alone. A noisy router is balanced by its own two losses,
+        importance and load (the latter while it draws noise), each weighed by ``balance``.
 
         Raises:
             RuntimeError: nothing has been routed yet.
@@ -147,7 +170,13 @@ class MoELayer(nn.Module):
         loss = z * router_z_loss(routing.logits, mask)
         if isinstance(self.router, ExpertChoiceRouter):
             return loss
-        return loss + balance * load_balancing_loss(routing.probs, routing.index, mask)
+        if routing.clean is None or routing.scale is None:
+            return loss + balance * load_balancing_loss(routing.probs, routing.index, mask)
+        even = importance_loss(routing.gates, mask)
+        if self.router.training:
+            noise = (routing.clean, routing.logits, routing.scale)
+            even = even + load_loss(*noise, self.top_k, mask)
+        return loss + balance * even
 
     def drop_rate(self) -> float:
         """Share of the last input's real choices that found no place (under expert choice: share
@@ -168,11 +197,10 @@ class MoELayer(nn.Module):
         """FLOPs of the last input, against all experts on all tokens."""
         routing = self._last()
         tokens, ran = len(routing.index), int(routing.counts.sum())
-        sizes = (self.hidden_size, self.intermediate_size, self.num_experts)
-        shared = 0.0 if self.shared is None else mlp_flops(tokens, *sizes[:2])
-        router = moe_flops(tokens, *sizes, 0.0)
-        whole = moe_flops(tokens, *sizes, self.num_experts) + shared
-        return Cost(router + mlp_flops(ran, *sizes[:2]) + shared, whole)
+        router = 2.0 * tokens * self.hidden_size * self.num_experts
+        always = router + (0.0 if self.shared is None else self.shared.flops(tokens))
+        whole = self.experts.flops(tokens * self.num_experts)
+        return Cost(always + self.experts.flops(ran), always + whole)
 
     def _last(self) -> Routing:
         if self.last_routing is None:
@@ -212,6 +240,17 @@ class SoftMoE(nn.Module):
         self.phi = nn.Parameter(torch.empty(hidden_size, num_experts * slots_per_expert))
         nn.init.normal_(self.phi, std=hidden_size**-0.5, generator=generator)
         self.last_mix: tuple[Tensor, Tensor] | None = None
+
+    def cost(self, tokens: int) -> Cost:
+        """FLOPs for one sequence: mixing (3 products) and slots, against all experts on all tokens.
+
+        >>> SoftMoE(8, num_experts=4, slots_per_expert=2).cost(16).ratio
+        0.21875
+        """
+        slots = self.num_experts * self.slots
+        mixing = 3 * 2.0 * tokens * slots * self.phi.shape[0]
+        whole = self.experts.flops(tokens * self.num_experts)
+        return Cost(mixing + self.experts.flops(slots), whole)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Tokens in, tokens out; ``last_mix`` keeps dispatch and combine weights (b, n, e·s)."""

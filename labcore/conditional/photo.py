@@ -1,18 +1,28 @@
-"""Merging the patches of a photograph by their own pixels: the matching, without a model.
+"""Merging the tokens of a photograph inside a real, pre-trained ViT-S (DINOv2, patch 14).
 
-A network would match its keys; here a patch is described by its pixels, shrunk to 2x2 colours, and
-a little of its place. What is seen is the matching: alike neighbours become one token.
+The network is not trained further. In every block but the last the r most similar pairs of tokens
+become one; a token is described by its keys, as published (arXiv 2210.09461).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
-from labcore.conditional.matching import merge_picture
+from labcore.assets.dinov2 import DEPTH, HEADS, HIDDEN, MEAN, PATCH, STD, vit_s_state
+from labcore.assets.fetching import fetch
+from labcore.blocks.vit import VisionTransformer, ViTConfig
+from labcore.conditional.vision import run_reduced
+from labcore.runs import Progress, silent
 
-SIDE, PATCH, PLACE = 224, 8, 0.15
+PHOTOS = ("china", "flower")
+SIDE = 336
+GRID = SIDE // PATCH
+PAIRS = (0, 8, 16, 24, 32, 40, 48)  # merged in each block, of 576 patches
 
 
 @dataclass(frozen=True)
@@ -33,45 +43,119 @@ class MergedPhoto:
     groups: Int[np.ndarray, " p"]
 
 
+@cache
+def vit_s(side: int = SIDE) -> VisionTransformer:
+    """The real ViT-S for pictures of this size, read once a process.
+
+    Raises:
+        AssetError: the asset ``vit-s-dinov2`` is not here and cannot be fetched.
+    """
+    config = ViTConfig(
+        image_size=side, patch_size=PATCH, in_channels=3, hidden_size=HIDDEN, depth=DEPTH,
+        num_heads=HEADS, mlp_ratio=4.0, layer_scale=True,
+    )  # fmt: skip
+    model = VisionTransformer(config)
+    model.load_state_dict(vit_s_state(side))
+    return model.eval().requires_grad_(False)
+
+
+def photograph(name: str) -> UInt8[np.ndarray, "side side 3"]:
+    """A photograph that comes with the lab ("china" or "flower"), cut to a square.
+
+    Raises:
+        ValueError: another name.
+        AssetError: it is not here and cannot be fetched.
+    """
+    if name not in PHOTOS:
+        raise ValueError(f"name must be one of {', '.join(PHOTOS)}, got {name!r}")
+    from PIL import Image
+
+    with Image.open(fetch("digits-photos")[f"{name}.jpg"]) as picture:
+        return square(np.array(picture.convert("RGB")))
+
+
 def square(image: UInt8[np.ndarray, "y x 3"], side: int = SIDE) -> UInt8[np.ndarray, "s s 3"]:
     """The middle of a picture, as a square of ``side`` pixels.
 
     Raises:
         ValueError: a picture without pixels.
     """
-    if min(image.shape[:2]) < 1:
-        raise ValueError(f"the picture has shape {image.shape}: give one with pixels")
     short = min(image.shape[:2])
+    if short < 1:
+        raise ValueError(f"the picture has shape {image.shape}: give one with pixels")
     top, left = (image.shape[0] - short) // 2, (image.shape[1] - short) // 2
     values = torch.from_numpy(image[top : top + short, left : left + short].copy())
     moved = values.permute(2, 0, 1)[None].float()
-    scaled = torch.nn.functional.interpolate(moved, (side, side), mode="area")
-    return scaled[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+    scaled = torch.nn.functional.interpolate(
+        moved, (side, side), mode="bilinear", antialias=True, align_corners=False
+    )
+    return scaled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def merge_photo(image: UInt8[np.ndarray, "y x 3"], r: int, rounds: int) -> MergedPhoto:
-    """Merge r pairs of patches a round, and paint each group in its mean colour.
+def as_input(pictures: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b 3 y x"]:
+    """Pictures with values 0 to 1, standardised as the ViT-S was trained."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    return (pictures - mean) / std
 
-    Args:
-        image: A photograph. r: Pairs a round. rounds: Number of rounds.
+
+def pixels(picture: UInt8[np.ndarray, "y x 3"]) -> Float[Tensor, "1 3 y x"]:
+    """A photograph as the ViT-S reads it."""
+    return as_input(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255)
+
+
+@torch.no_grad()
+def merge_groups(
+    picture: UInt8[np.ndarray, "side side 3"], *, progress: Progress = silent
+) -> dict[int, Int[np.ndarray, " p"]]:
+    """For every number of pairs a block in ``PAIRS``, the group of each patch after all blocks."""
+    groups = {}
+    for done, r in enumerate(PAIRS):
+        progress(done, len(PAIRS), f"{r} pairs a block")
+        source = run_reduced(vit_s(), pixels(picture), "merging", r / GRID**2).source
+        assert source is not None
+        groups[r] = source[0, 1:].numpy().astype(np.int16)
+    progress(len(PAIRS), len(PAIRS), "done")
+    return groups
+
+
+def merge_upload(
+    image: UInt8[np.ndarray, "y x 3"], *, progress: Progress = silent
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """A photograph of one's own, cut to a square, with its groups; for a page's worker.
 
     Raises:
-        ValueError: r < 0 or no round.
+        ValueError: a picture without pixels.
+        AssetError: the ViT-S is not here and cannot be fetched.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
     picture = square(image)
-    n = SIDE // PATCH
-    cells = torch.from_numpy(picture).float().div(255).view(n, PATCH, n, PATCH, 3)
-    quarter = cells.view(n, 2, PATCH // 2, n, 2, PATCH // 2, 3).mean((2, 5))  # (n, 2, n, 2, 3)
-    colours = quarter.permute(0, 2, 1, 3, 4).reshape(n * n, 12)
-    axis = torch.linspace(-1, 1, n)
-    place = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
-    groups = merge_picture(torch.cat((colours, PLACE * place), 1), r, rounds)[-1]
-    mean = cells.mean((1, 3)).reshape(n * n, 3)
-    count = int(groups.max()) + 1
-    total = torch.zeros(count, 3).index_add(0, groups, mean)
-    size = torch.bincount(groups, minlength=count)[:, None]
-    painted = (total / size)[groups].view(n, 1, n, 1, 3).expand(n, PATCH, n, PATCH, 3)
-    flat = painted.reshape(SIDE, SIDE, 3).mul(255).round().to(torch.uint8).numpy()
-    return MergedPhoto(picture, flat, count, n * n, groups.numpy())
+    return picture, merge_groups(picture, progress=progress)
+
+
+def paint(picture: UInt8[np.ndarray, "side side 3"], groups: Int[np.ndarray, " p"]) -> MergedPhoto:
+    """Every group of merged patches in its mean colour.
+
+    Raises:
+        ValueError: not one group a patch.
+    """
+    n, side = round(len(groups) ** 0.5), picture.shape[0]
+    if n * n != len(groups) or side % n:
+        raise ValueError(f"{len(groups)} groups do not tile a picture of {side} pixels")
+    patch = side // n
+    cells = picture.reshape(n, patch, n, patch, 3).astype(np.float64).mean((1, 3)).reshape(-1, 3)
+    _, own = np.unique(groups, return_inverse=True)
+    size = np.bincount(own)
+    mean = np.stack([np.bincount(own, cells[:, c]) for c in range(3)], axis=1) / size[:, None]
+    flat = mean[own].reshape(n, 1, n, 1, 3).repeat(patch, 1).repeat(patch, 3)
+    painted = flat.reshape(side, side, 3).round().astype(np.uint8)
+    return MergedPhoto(picture, painted, len(size), len(groups), own)
+
+
+def kept_photo(arrays: Mapping[str, np.ndarray], name: str, r: int) -> MergedPhoto:
+    """A photograph of the committed result, merged r pairs a block.
+
+    Raises:
+        ValueError: not in this result.
+    """
+    if f"photo/{name}/{r}" not in arrays:
+        raise ValueError(f"no photograph {name!r} with {r} pairs a block: have {PHOTOS}, {PAIRS}")
+    return paint(arrays[f"photo/{name}"], arrays[f"photo/{name}/{r}"])

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from labcore.conditional.exits import ExitRule, exit_layers, fit_thresholds
+from labcore.conditional.budgets import fit_thresholds
+from labcore.conditional.exits import ExitRule, exit_layers
 
 
 @dataclass(frozen=True)

@@ -1,97 +1,65 @@
-"""What the saved FLOPs save on a clock: CPU time of whole and reduced runs, taking turns."""
+"""What saved FLOPs are worth on a clock: experts and tokens, against their whole networks.
 
-import statistics
-import time
+Batch 64, one thread, weights at random: what is timed does not depend on them. Exits, where it
+does, are timed on the trained networks in :mod:`.run_exits`.
+"""
+
 from collections.abc import Callable
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from labcore.assets.fetching import fetch
 from labcore.blocks.vit import VisionTransformer, ViTConfig
-from labcore.conditional.arms import BY_NAME, build, network_cost
-from labcore.conditional.exits import EarlyExitNet, ExitRule
-from labcore.conditional.parts import Findings
-from labcore.conditional.photo import square
-from labcore.conditional.vision import LearnedSelection, full_flops, run_reduced
-from labcore.runtime import limit_threads
+from labcore.conditional.arms import ARMS, BY_NAME, build, network_cost
+from labcore.conditional.run_tokens import runs
+from labcore.conditional.settings import Tokens
+from labcore.conditional.timing import BATCH
+from labcore.conditional.timing import clock as race
+from labcore.conditional.vision import Halting, LearnedSelection
+from labcore.parts import Findings
 
-BATCH, ROUNDS = 64, 15
-Work = Callable[[], object]
+ROUNDS = 8
+Tick = Callable[[], None]
 
 
-def clock(tick: Callable[[], None], rounds: int = ROUNDS) -> Findings:
-    """Time ratios of all families, batch 64, one thread, weights at random."""
-    limit_threads(1)  # a second thread on a busy machine would be timed instead
+def clock(settings: Tokens, *, tick: Tick, rounds: int = ROUNDS) -> Findings:
+    """Time ratio of every arm that is not the yardstick, and of every method at every amount.
+
+    Args:
+        settings: The methods' amounts.
+        tick: Called between two races.
+        rounds: Batches of a race, the first of which warms up.
+    """
     found = Findings()
-    generator = torch.Generator().manual_seed(0)
-    config = ViTConfig(image_size=49, hidden_size=64, depth=4, mlp_ratio=2.0, num_classes=10)
-    canvas = VisionTransformer(config, generator=generator).eval()
-    x = torch.randn(BATCH, 1, 49, 49, generator=generator)
-    selector = LearnedSelection(canvas).eval()
-
-    def all_tokens() -> object:
-        return canvas(x)
-
-    whole = full_flops(canvas)
-    for method, amount in (
-        ("class attention", 0.5), ("class attention, fused", 0.5), ("merging", 0.25),
-    ):  # fmt: skip
-        tick()
-        ratio = run_reduced(canvas, x, method, amount).flops / whole
-
-        def reduced(m: str = method, a: float = amount) -> object:
-            return run_reduced(canvas, x, m, a)
-
-        _row(found, "tokens", f"{method} {amount:g}", ratio, reduced, all_tokens, rounds)
-    ratio = selector.packed(x, 0.5).flops / whole
-    _row(found, "tokens", "learned 0.5", ratio, lambda: selector.packed(x, 0.5), all_tokens, rounds)
-    small = torch.randn(BATCH, 1, 28, 28, generator=generator)
-    wide = BY_NAME["dense, equal parameters"]
-    dense = build(wide, 20, 0).eval()
-    for name in ("top-1, balanced", "top-2, balanced", "expert choice", "soft"):
-        tick()
-        model = build(BY_NAME[name], 20, 0).eval()
-        ratio = network_cost(BY_NAME[name]).ratio
-        _row(found, "experts", name, ratio, lambda m=model: m(small), lambda: dense(small), rounds)
-    _exits(found, small, rounds)
+    _experts(found, tick, rounds)
+    _tokens(found, settings, tick, rounds)
     return found
 
 
-def _exits(found: Findings, x: torch.Tensor, rounds: int) -> None:
-    config = ViTConfig(hidden_size=64, depth=6, mlp_ratio=2.0)
-    torch.manual_seed(0)  # the heads' own initialisation draws from the global state
-    trunk = VisionTransformer(config, generator=torch.Generator().manual_seed(0))
-    net = EarlyExitNet.with_linear_heads(trunk, 10).eval()
-    with torch.no_grad():
-        sure = net(x).softmax(-1).amax(-1)
-    rule = ExitRule("confidence", tuple(sure.median(1).values.tolist()[:-1]) + (0.0,))
-    ratio = net.predict(x, rule)[2].ratio
-    _row(found, "exits", "half leave at each head", ratio, lambda: net.predict(x, rule),
-         lambda: net(x), rounds)  # fmt: skip
+def _experts(found: Findings, tick: Tick, rounds: int) -> None:
+    pictures = _noise(28)
+    yardstick = BY_NAME["dense, equal parameters"]
+    dense = build(yardstick, 20, 0).eval()
+    for arm in ARMS:
+        if arm == yardstick:
+            continue
+        tick()
+        took = race(build(arm, 20, 0).eval(), dense, [pictures] * rounds)
+        found.add("clock", arm=arm.name, flops_ratio=network_cost(arm).ratio,
+                  time_ratio=took.ratio, ms=1e3 * took.ours, whole_ms=1e3 * took.whole,
+                  batch=BATCH)  # fmt: skip
 
 
-@torch.no_grad()
-def _row(
-    found: Findings, family: str, setting: str, ratio: float, ours: Work, whole: Work, rounds: int
-) -> None:
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for work, kept in zip((ours, whole), times, strict=True):
-            start = time.process_time()
-            work()
-            kept.append(time.process_time() - start)
-    seconds = [statistics.median(kept[2:] or kept) for kept in times]
-    found.add("clock", family=family, setting=setting, flops_ratio=ratio,
-              time_ratio=seconds[0] / seconds[1], ms=1e3 * seconds[0], whole_ms=1e3 * seconds[1],
-              batch=BATCH)  # fmt: skip
+def _tokens(found: Findings, settings: Tokens, tick: Tick, rounds: int) -> None:
+    config = ViTConfig(image_size=49, hidden_size=64, depth=4, mlp_ratio=2.0, num_classes=10)
+    generator, pictures = torch.Generator().manual_seed(0), _noise(49)
+    base = VisionTransformer(config, generator=generator).eval()
+    selector, halting = LearnedSelection(base, generator=generator).eval(), Halting(base).eval()
+    for method, amount, run in runs(settings, base, selector, halting, 0):
+        tick()
+        took = race(run, base, [pictures] * rounds)
+        found.add("token_clock", method=method, amount=amount, time_ratio=took.ratio, batch=BATCH)
 
 
-def photograph(tick: Callable[[], None]) -> Findings:
-    """The photograph of the merge map, cut to a square: china.jpg of the scikit-learn archive."""
-    from PIL import Image
-
-    tick()
-    with Image.open(fetch("digits-photos")["china.jpg"]) as picture:
-        image = np.array(picture.convert("RGB"))
-    return Findings(arrays={"photo": square(image)})
+def _noise(side: int) -> Tensor:
+    return torch.randn(BATCH, 1, side, side, generator=torch.Generator().manual_seed(0))

@@ -11,8 +11,8 @@ from labcore.conditional.estimators import (
     gradient_samples,
     score_variance,
 )
-from labcore.conditional.parts import Findings
 from labcore.conditional.settings import Estimation
+from labcore.parts import Findings
 
 
 def problem(categories: int, seed: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

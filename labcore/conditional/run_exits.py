@@ -1,6 +1,7 @@
 """Experiment 3: early exits on Fashion-MNIST: how heads are trained, rules, calibration, oracle."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,18 @@ from torch import Tensor
 
 from labcore.blocks.calibration import ece, fit_temperature
 from labcore.blocks.vit import VisionTransformer, ViTConfig
+from labcore.conditional.budgets import cost_accuracy_curve, fit_thresholds, oracle_curve
 from labcore.conditional.data import Pictures, one_domain, to_bytes
-from labcore.conditional.exits import (
-    EarlyExitNet,
-    ExitRule,
-    cost_accuracy_curve,
-    exit_layers,
-    fit_thresholds,
-    oracle_curve,
-)
-from labcore.conditional.parts import Findings
+from labcore.conditional.exits import EarlyExitNet, ExitRule, exit_layers
 from labcore.conditional.settings import Exits
+from labcore.conditional.timing import batches_of, clock
 from labcore.conditional.training import train
+from labcore.parts import Findings
 
 THRESHOLDS = tuple(np.linspace(0.0, 1.0, 21).tolist())
 FIXED = (0.5, 0.7, 0.9)
-BUDGETS = (1 / 3, 0.4, 0.6)
+BUDGETS = (0.25, 1 / 3, 0.4, 0.5, 0.6, 0.8)
+ROUNDS = 12
 Tick = Callable[[], None]
 
 
@@ -49,6 +46,7 @@ def exits(settings: Exits, training: str, seed: int, *, keep: bool, tick: Tick) 
     _heads(found, facts, on_test, on_test / heat, test, temperatures)
     for calibrated, a, b in ((False, on_val, on_test), (True, on_val / heat, on_test / heat)):
         _rules(found, {**facts, "calibrated": calibrated}, a, b, val, test, costs)
+    _race(found, facts, net, on_val / heat, val, test, temperatures)
     for row in oracle_curve(on_test, test.labels, costs):
         found.add("oracle", **facts, **row)
     if keep:
@@ -58,9 +56,9 @@ def exits(settings: Exits, training: str, seed: int, *, keep: bool, tick: Tick) 
 
 def _trained(settings: Exits, training: str, data: Pictures, seed: int, tick: Tick) -> EarlyExitNet:
     config = ViTConfig(hidden_size=64, depth=settings.depth, mlp_ratio=2.0)
-    torch.manual_seed(seed)  # the heads' own initialisation draws from the global state
-    trunk = VisionTransformer(config, generator=torch.Generator().manual_seed(seed))
-    net = EarlyExitNet.with_linear_heads(trunk, 10)
+    generator = torch.Generator().manual_seed(seed)
+    trunk = VisionTransformer(config, generator=generator)
+    net = EarlyExitNet.with_linear_heads(trunk, 10, generator=generator)
 
     def fit(loss: Callable[[Tensor, Tensor], Tensor], what: list[Any], epochs: float) -> None:
         train(what, loss, data, epochs=epochs, seed=seed, after=lambda step: tick())
@@ -122,6 +120,34 @@ def _rules(
         )  # fmt: skip
     whole = float((on_test[-1].argmax(-1) == test.labels).float().mean())
     found.add("whole", **facts, accuracy=whole)
+
+
+def _race(
+    found: Findings, facts: dict[str, Any], net: EarlyExitNet, on_val: Tensor, val: Pictures,
+    test: Pictures, temperatures: list[float],
+) -> None:  # fmt: skip
+    """CPU time of the budgets' rules, and of every head when time runs out, against all blocks."""
+    batches, heads = batches_of(test.images, ROUNDS), len(on_val)
+    for budget in BUDGETS:
+        rule = fit_thresholds(on_val, val.labels, range(1, heads + 1), budget * heads)
+
+        def leave(x: Tensor, rule: ExitRule = rule) -> object:
+            return net.predict(x, rule, temperatures)
+
+        found.add("race", **facts, budget=budget, time_ratio=clock(leave, net, batches).ratio)
+    for head in range(1, heads + 1):
+
+        def stop(x: Tensor, head: int = head) -> object:
+            return net.anytime(x, head, count().__next__)  # a clock that ticks once a block
+
+        right = 0
+        for start in range(0, len(test), 500):
+            part = test.part(start, start + 500)
+            said, _ = net.anytime(part.images, head, count().__next__)
+            right += int((said == part.labels).sum())
+        took = clock(stop, net, batches)
+        found.add("anytime", **facts, head=head, ms=1e3 * took.ours, time_ratio=took.ratio,
+                  accuracy=right / len(test))  # fmt: skip
 
 
 def _spent(logits: Tensor, rule: ExitRule, costs: list[float]) -> float:

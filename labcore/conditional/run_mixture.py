@@ -23,9 +23,9 @@ from labcore.conditional.arms import (
 from labcore.conditional.data import Pictures, mixed_stream, one_domain, to_bytes
 from labcore.conditional.measure import mutual_information
 from labcore.conditional.moe import MoELayer
-from labcore.conditional.parts import Findings
 from labcore.conditional.settings import Mixture
 from labcore.conditional.training import accuracy, train
+from labcore.parts import Findings
 
 SHOWN = 12  # pictures whose routing is kept
 EVERY = 6  # steps between two frames of the load film
@@ -56,7 +56,7 @@ def mixture(settings: Mixture, name: str, seed: int, *, keep: bool, tick: Tick) 
         if keep and arm.kind == "top_k" and step % EVERY == 0:
             film.append(np.stack([_share(layer) for layer in mixtures(model)]))
 
-    if keep and arm.kind in ("top_k", "expert_choice"):  # an untrained router, as a baseline
+    if arm.kind in ("top_k", "expert_choice"):  # an untrained router, as a baseline
         _inspect(found, model, test, arm, seed, trained=False)
     train(list(model.parameters()), loss, data, epochs=settings.epochs, seed=seed, after=after)
     layer, network = layer_cost(arm), network_cost(arm)

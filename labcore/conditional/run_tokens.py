@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labcore.blocks.vit import VisionTransformer, ViTConfig
+from labcore.conditional.cost import Cost
 from labcore.conditional.data import Pictures, canvases, to_bytes
 from labcore.conditional.halting import ponder_loss
-from labcore.conditional.parts import Findings
 from labcore.conditional.selection import keep_ratio_loss
 from labcore.conditional.settings import Tokens
 from labcore.conditional.training import accuracy, train
@@ -24,6 +24,7 @@ from labcore.conditional.vision import (
     full_flops,
     run_reduced,
 )
+from labcore.parts import Findings
 
 RHO = 0.5  # share of the patches that the learned selector is trained to keep at each stage
 PONDER = 0.05
@@ -46,8 +47,7 @@ def tokens(settings: Tokens, seed: int, *, keep: bool, tick: Tick) -> Findings:
 
     fit(lambda x, y: F.cross_entropy(base(x), y), base, settings.epochs, 2e-3)
     generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)  # the predictors' own initialisation draws from the global state
-    selector = LearnedSelection(copy.deepcopy(base))
+    selector = LearnedSelection(copy.deepcopy(base), generator=generator)
     targets = [RHO ** (i + 1) for i in range(len(selector.stages))]
 
     def select(x: Tensor, y: Tensor) -> Tensor:
@@ -69,16 +69,15 @@ def tokens(settings: Tokens, seed: int, *, keep: bool, tick: Tick) -> Findings:
     found.add("token_base", **facts, accuracy=accuracy(base, test), flops=whole,
               chance=float(np.bincount(test.labels).max() / len(test)),
               ink=_ink_share(test))  # fmt: skip
-    for method, amount, run in _runs(settings, base, selector, halting, seed):
+    for method, amount, run in runs(settings, base, selector, halting, seed):
         tick()
-        row, _ = _measure(run, test, whole)
-        found.add("tokens", **facts, method=method, amount=amount, **row)
+        found.add("tokens", **facts, method=method, amount=amount, **_measure(run, test))
     if keep:
         _keep(found, base, selector, halting, test, seed)
     return found
 
 
-def _runs(
+def runs(
     settings: Tokens, base: VisionTransformer, selector: LearnedSelection, halting: Halting,
     seed: int,
 ) -> Iterator[tuple[str, float, Run]]:  # fmt: skip
@@ -100,25 +99,25 @@ def _runs(
 
 
 @torch.no_grad()
-def _measure(run: Run, test: Pictures, whole: float) -> tuple[dict[str, float], Tensor]:
+def _measure(run: Run, test: Pictures) -> dict[str, float]:
     """Accuracy, cost, and how well the surviving patches match the digit's."""
-    right, flops, kept = 0, 0.0, []
+    right, cost, kept = 0, Cost(0, 0), []
     for start in range(0, len(test), 500):
         part = test.part(start, start + 500)
         out = run(part.images)
         right += int((out.logits.argmax(-1) == part.labels).sum())
-        flops += out.flops * len(part)
+        cost += Cost(out.cost.executed * len(part), out.cost.total * len(part))
         kept.append(out.kept > 0)
     mask, ink = torch.cat(kept), test.ink
     assert ink is not None
     hits = (mask & ink).sum()
     return {
         "accuracy": right / len(test),
-        "ratio": flops / len(test) / whole,
+        "ratio": cost.ratio,
         "precision": float(hits / mask.sum().clamp_min(1)),
         "recall": float(hits / ink.sum()),
         "kept": float(mask.float().mean()),
-    }, mask
+    }
 
 
 def _ink_share(test: Pictures) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from labcore.blocks.gather import take_rows
 from labcore.blocks.vit import Attention
+from labcore.conditional.cost import Cost, block_flops
 
 
 def keep_count(patches: int, keep_ratio: float) -> int:
@@ -93,14 +94,23 @@ class KeepPredictor(nn.Module):
     Args:
         hidden_size: D.
         width: Hidden width.
+        generator: For the initial weights.
     """
 
-    def __init__(self, hidden_size: int, width: int = 32) -> None:
+    def __init__(
+        self, hidden_size: int, width: int = 32, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.LayerNorm(2 * hidden_size), nn.Linear(2 * hidden_size, width), nn.GELU(),
-            nn.Linear(width, 2),
-        )  # fmt: skip
+        first, last = nn.Linear(2 * hidden_size, width), nn.Linear(width, 2)
+        for linear in (first, last):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5, generator=generator)
+            nn.init.zeros_(linear.bias)
+        self.net = nn.Sequential(nn.LayerNorm(2 * hidden_size), first, nn.GELU(), last)
+
+    def flops(self, patches: int) -> float:
+        """FLOPs of judging that many patches."""
+        linear = [m for m in self.net if isinstance(m, nn.Linear)]
+        return 2.0 * patches * sum(m.weight.numel() for m in linear)
 
     def forward(
         self, patches: Float[Tensor, "b p d"], keep: Float[Tensor, "b p"]
@@ -132,18 +142,32 @@ class MixtureOfDepths(nn.Module):
         block: Tokens (b, n, d) → tokens, as a transformer block.
         hidden_size: D.
         capacity: Share of the tokens that enter the block.
+        generator: For the router's initial weights.
 
     Raises:
         ValueError: the capacity lies outside (0, 1].
     """
 
     def __init__(
-        self, block: Callable[[Tensor], Tensor], hidden_size: int, capacity: float
+        self,
+        block: Callable[[Tensor], Tensor],
+        hidden_size: int,
+        capacity: float,
+        *,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         keep_count(1, capacity)
-        self.block, self.capacity = block, capacity
+        self.block, self.capacity, self.hidden_size = block, capacity, hidden_size
         self.router = nn.Linear(hidden_size, 1, bias=False)
+        nn.init.normal_(self.router.weight, std=hidden_size**-0.5, generator=generator)
+
+    def cost(self, tokens: int, mlp_ratio: float = 4.0) -> Cost:
+        """FLOPs for one sequence if the block is a transformer block, the router included."""
+        ran = keep_count(tokens, self.capacity)
+        router = 2.0 * tokens * self.hidden_size
+        whole = block_flops(tokens, self.hidden_size, mlp_ratio)
+        return Cost(router + block_flops(ran, self.hidden_size, mlp_ratio), whole)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """Tokens in, tokens out."""

@@ -49,12 +49,23 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Early exits and upcycling on a real, pre-trained ViT-S that is not trained further."""
+
+    train: int
+    val: int
+    test: int
+    side: int
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole experiment.
 
     Attributes:
         seed: First of the seeds; every part runs for ``seeds`` seeds from it on.
         seeds: Number of seeds.
+        features: None leaves out what needs the ViT-S, photographs included.
         resume: Keep finished parts until the run has ended well, and start from them again.
     """
 
@@ -64,6 +75,7 @@ class Config:
     estimation: Estimation
     exits: Exits
     tokens: Tokens
+    features: Features | None = None
     resume: bool = False
 
     @classmethod
@@ -96,5 +108,6 @@ class Config:
                 (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4),
                 (-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
             ),
+            features=Features(train=500, val=200, test=300, side=70),
             resume=True,
         )  # fmt: skip

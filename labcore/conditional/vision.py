@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from labcore.blocks.gather import take_rows
 from labcore.blocks.vit import Block, VisionTransformer
-from labcore.conditional.cost import attention_flops, block_flops, mlp_flops
+from labcore.conditional.cost import Cost, attention_flops, block_flops, mlp_flops
 from labcore.conditional.estimators import gumbel_softmax, straight_through
 from labcore.conditional.halting import halting_weights
 from labcore.conditional.matching import Merge, bipartite_soft_matching, proportional_attention
@@ -35,7 +35,7 @@ class Sparse:
 
     Attributes:
         logits: (b, classes).
-        flops: FLOPs of the blocks, a picture on average.
+        cost: FLOPs of the blocks, a picture on average, against all blocks on all tokens.
         kept: 1 for patches that are still there at the end (b, p); of merging: all.
         source: Of merging: the group of each token at the end (b, 1 + p).
         depth: Of halting: the depth of each token (b, 1 + p).
@@ -44,7 +44,7 @@ class Sparse:
     """
 
     logits: Tensor
-    flops: float
+    cost: Cost
     kept: Tensor
     source: Tensor | None = None
     depth: Tensor | None = None
@@ -89,7 +89,7 @@ def run_reduced(
     total: Merge | None = None
     for i, block in enumerate(_blocks(model)):
         attended, metric, seen = proportional_attention(block.attn, block.norm1(x), size)
-        x = x + attended
+        x = x + block.ls1(attended)
         flops += attention_flops(x.shape[1], c.hidden_size)
         if method == "merging" and i < c.depth - 1:
             step = bipartite_soft_matching(metric, round(amount * patches))
@@ -106,14 +106,15 @@ def run_reduced(
             place = place.gather(1, index)
             if fuse and keep < before:
                 place = torch.cat((place, place.new_full((b, 1), -1)), 1)
-        x = x + block.mlp(block.norm2(x))
+        x = x + block.ls2(block.mlp(block.norm2(x)))
         flops += mlp_flops(x.shape[1], c.hidden_size, round(c.hidden_size * c.mlp_ratio))
     kept = torch.ones(b, patches)
     if method != "merging":
         real = torch.where(place >= 0, place, patches)
         kept = torch.zeros(b, patches + 1).scatter(1, real, 1.0)[:, :-1]
     source = None if total is None else total.source
-    return Sparse(model.head(model.norm(x[:, 0])), flops, kept, source)
+    logits = model.head(model.norm(x[:, 0]))
+    return Sparse(logits, Cost(flops, full_flops(model)), kept, source)
 
 
 class LearnedSelection(nn.Module):
@@ -122,13 +123,20 @@ class LearnedSelection(nn.Module):
     Args:
         model: A ViT with a head; trained together.
         stages: Blocks before which patches are judged.
+        generator: For the predictors' initial weights.
     """
 
-    def __init__(self, model: VisionTransformer, stages: tuple[int, ...] = (1, 2)) -> None:
+    def __init__(
+        self,
+        model: VisionTransformer,
+        stages: tuple[int, ...] = (1, 2),
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.model, self.stages = model, stages
         d = model.config.hidden_size
-        self.predictors = nn.ModuleList(KeepPredictor(d) for _ in stages)
+        self.predictors = nn.ModuleList(KeepPredictor(d, generator=generator) for _ in stages)
 
     def masked(
         self, images: Float[Tensor, "b c y x"], generator: torch.Generator | None = None
@@ -142,7 +150,9 @@ class LearnedSelection(nn.Module):
                 keep = keep * gumbel_softmax(logits, hard=True, generator=generator)[..., 1]
                 keeps.append(keep)
             x = masked_block(block, x, keep)
-        return Sparse(self.model.head(self.model.norm(x[:, 0])), 0.0, keep, keeps=keeps)
+        whole = full_flops(self.model)  # a mask hides tokens, it does not save their work
+        logits = self.model.head(self.model.norm(x[:, 0]))
+        return Sparse(logits, Cost(whole, whole), keep, keeps=keeps)
 
     def packed(self, images: Float[Tensor, "b c y x"], keep_ratio: float) -> Sparse:
         """Inference: the best share of the patches at each stage, the others really gone.
@@ -160,11 +170,12 @@ class LearnedSelection(nn.Module):
                 score = self.predictors[stage](x[:, 1:], here).log_softmax(-1)[..., 1]
                 x, index = select_tokens(x, score, keep_count(patches, keep_ratio ** (stage + 1)))
                 place = place.gather(1, index)
-                flops += 2.0 * here.shape[1] * (2 * c.hidden_size * 32 + 2 * 32)
+                flops += cast(KeepPredictor, self.predictors[stage]).flops(here.shape[1])
             flops += block_flops(x.shape[1], c.hidden_size, c.mlp_ratio)
             x = block(x)
         kept = torch.zeros(len(x), patches).scatter(1, place, 1.0)
-        return Sparse(self.model.head(self.model.norm(x[:, 0])), flops, kept)
+        logits = self.model.head(self.model.norm(x[:, 0]))
+        return Sparse(logits, Cost(flops, full_flops(self.model)), kept)
 
 
 class Halting(nn.Module):
@@ -206,8 +217,8 @@ class Halting(nn.Module):
         mixed = (weights[:, :, 0, None] * torch.stack(states)).sum(0)
         kept = (depth[:, 1:] == len(scores)).to(x.dtype)
         logits = self.model.head(self.model.norm(mixed))
-        flops = self._flops(depth)
-        return Sparse(logits, flops, kept, depth=depth, remainder=remainder)
+        cost = Cost(self._flops(depth), full_flops(self.model))
+        return Sparse(logits, cost, kept, depth=depth, remainder=remainder)
 
     def _flops(self, depth: Tensor) -> float:
         """Of the tokens that are alive in each block, until the class token halts."""
@@ -222,8 +233,8 @@ class Halting(nn.Module):
 def masked_block(block: Block, x: Float[Tensor, "b n d"], keep: Tensor) -> Tensor:
     """A block in which dropped patches are not read; ``keep`` (b, p) without the class token."""
     gate = F.pad(keep, (1, 0), value=1.0)
-    x = x + attend_masked(block.attn, block.norm1(x), gate)
-    return x + block.mlp(block.norm2(x))
+    x = x + block.ls1(attend_masked(block.attn, block.norm1(x), gate))
+    return x + block.ls2(block.mlp(block.norm2(x)))
 
 
 def gather_kept(x: Float[Tensor, "b n d"], kept: Tensor) -> Tensor:

@@ -40,9 +40,35 @@ def tokens(**methods: float) -> dict[str, Rows]:
         row
         for method, accuracy in methods.items()
         for ratio in (0.2, 0.5)
-        for row in over_seeds(method=method.replace("_", " "), ratio=ratio, accuracy=accuracy)
+        for row in over_seeds(
+            method=method.replace("_", " "), amount=ratio, ratio=ratio, accuracy=accuracy
+        )
     ]
     return {"tokens": rows, "token_base": over_seeds(accuracy=0.9, chance=0.1, ink=0.2)}
+
+
+def with_a_method_that_cannot(**methods: float) -> dict[str, Rows]:
+    """Merging and random selection stop at half of the FLOPs."""
+    found = tokens(**methods)
+    found["tokens"] = [
+        row
+        for row in found["tokens"]
+        if row["ratio"] > 0.4 or row["method"] not in ("merging", "random")
+    ]
+    return found
+
+
+def with_vit(joint: float, real: float) -> dict[str, Rows]:
+    """Exits of the small networks, and of a pre-trained one."""
+    found = exits(joint, joint)
+    found["feature_budgets"] = over_seeds(budget=1 / 3, ratio=0.33, accuracy=real)
+    found["feature_heads"] = [
+        row
+        for head, accuracy in ((1, 0.5), (12, 0.8))
+        for row in over_seeds(head=head, accuracy=accuracy)
+    ]
+    found["feature_oracle"] = over_seeds(accuracy=0.95)
+    return found
 
 
 def exits(joint: float, separate: float, spent: float = 0.33) -> dict[str, Rows]:
@@ -118,7 +144,10 @@ CASES = [
     ("efficiency-tokens", tokens(random=0.3, merging=0.89, learned=0.9), "holds"),
     ("efficiency-tokens", tokens(random=0.9, merging=0.7, learned=0.9), "holds in part"),
     ("efficiency-tokens", tokens(random=0.9, merging=0.7), "does not hold here"),
+    ("efficiency-tokens", with_a_method_that_cannot(random=0.3, merging=0.1, learned=0.9), "holds"),
     ("efficiency-exits", exits(0.79, 0.8), "holds"),
+    ("efficiency-exits", with_vit(0.79, 0.79), "holds"),
+    ("efficiency-exits", with_vit(0.79, 0.6), "holds in part"),
     ("efficiency-exits", exits(0.79, 0.7), "holds in part"),
     ("efficiency-exits", exits(0.79, 0.8, spent=0.5), "does not hold here"),
     ("explainability-experts", experts(0.5, 0.1, 0.7), "holds"),

@@ -10,8 +10,9 @@ import pytest
 import labcore.conditional
 
 MODULES = (
-    *("balance", "cost", "dispatch", "estimators", "exits", "halting", "matching", "measure"),
-    *("moe", "photo", "river", "routers", "selection", "switchboard", "vision"),
+    *("balance", "budgets", "cost", "dispatch", "estimators", "exits", "experts", "halting"),
+    *("matching", "measure", "moe", "photo", "pretrained", "river", "routers", "selection"),
+    *("switchboard", "timing", "vision"),
 )
 
 

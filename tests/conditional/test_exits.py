@@ -1,6 +1,7 @@
 """Early exits: ends of every rule, shrinking batches, budgets on validation, the oracle's bound."""
 
 import math
+from itertools import count
 
 import numpy as np
 import pytest
@@ -9,17 +10,9 @@ from torch import Tensor, nn
 
 from labcore.blocks.calibration import fit_temperature
 from labcore.blocks.vit import VisionTransformer, ViTConfig
+from labcore.conditional.budgets import cost_accuracy_curve, fit_thresholds, oracle_curve
 from labcore.conditional.cost import Cost
-from labcore.conditional.exits import (
-    KINDS,
-    EarlyExitNet,
-    ExitRule,
-    cost_accuracy_curve,
-    exit_layers,
-    fit_thresholds,
-    oracle_curve,
-    sureness,
-)
+from labcore.conditional.exits import KINDS, EarlyExitNet, ExitRule, exit_layers, sureness
 
 COSTS = (1.0, 2.0, 3.0, 4.0)
 
@@ -38,8 +31,8 @@ def some(n: int = 300, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def net(classes: int = 5) -> EarlyExitNet:
     config = ViTConfig(hidden_size=16, depth=4, num_heads=2)
-    torch.manual_seed(0)
-    model = EarlyExitNet.with_linear_heads(VisionTransformer(config, generator=gen()), classes)
+    trunk = VisionTransformer(config, generator=gen())
+    model = EarlyExitNet.with_linear_heads(trunk, classes, generator=gen())
     with torch.no_grad():
         for head in model.heads:
             head[1].weight.mul_(4)  # answers that differ in confidence
@@ -87,8 +80,9 @@ def test_shrinking_batches_equal_running_every_head(kind: str) -> None:
     said, left, cost = model.predict(x, rule)
     assert torch.equal(left, layer)
     assert torch.equal(said, logits.argmax(-1).gather(0, layer[None])[0])
-    least = (layer + 1).sum().item() * model.step_flops()
-    assert least <= cost.executed <= cost.total == 4 * 40 * model.step_flops()
+    step, start = model.step_flops(), 40 * model.embedding_flops()
+    least = (layer + 1).sum().item() * step
+    assert least <= cost.executed - start <= cost.total - start == pytest.approx(4 * 40 * step)
 
 
 def test_costs_rise_with_the_threshold_and_the_oracle_is_above() -> None:
@@ -164,6 +158,31 @@ def test_losses_weigh_heads_and_detached_heads_leave_the_trunk_alone() -> None:
     assert all(p.grad is not None for p in model.heads.parameters())
     with pytest.raises(ValueError, match="4 heads and weights"):
         EarlyExitNet(model.backbone, list(model.heads)[:2])
+
+
+def test_learned_weights_are_one_at_the_start_and_get_a_gradient() -> None:
+    trunk, y = net().backbone, torch.arange(6) % 5
+    learned = EarlyExitNet.with_linear_heads(trunk, 5, "learned", generator=gen())
+    fixed = EarlyExitNet.with_linear_heads(trunk, 5, generator=gen())
+    logits = learned(torch.randn(6, 1, 28, 28, generator=gen()))
+    loss = learned.loss(logits, y)
+    torch.testing.assert_close(loss, fixed.loss(logits, y))
+    loss.backward()
+    # d/ds of exp(-s) CE + s at s = 0: a head that errs much is trusted less
+    each = torch.stack([nn.functional.cross_entropy(head, y) for head in logits.detach()])
+    torch.testing.assert_close(learned.log_noise.grad, 1 - each)
+    with pytest.raises(ValueError, match='numbers or "learned"'):
+        EarlyExitNet.with_linear_heads(trunk, 5, "magic")
+
+
+def test_anytime_answers_with_the_deepest_head_that_was_reached() -> None:
+    model, x = net(), torch.randn(7, 1, 28, 28, generator=gen())
+    with torch.no_grad():
+        logits = model(x)
+    for seconds, reached in ((0, 0), (1, 0), (2, 1), (3.5, 3), (99, 3)):
+        said, head = model.anytime(x, seconds, count().__next__)  # a block takes a second
+        assert head == reached
+        assert torch.equal(said, logits[head].argmax(-1))
 
 
 def test_costs_add_in_one_unit_only() -> None:

@@ -1,7 +1,6 @@
 """Every figure speaks in numbers, on small made-up data and on the committed result."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,17 +10,13 @@ from labcore import viz
 from labcore.conditional import figures
 from labcore.conditional.experiment import load_result
 from labcore.conditional.explorer import canvas_panels, likes, river_of
-from labcore.conditional.photo import merge_photo, square
+from labcore.conditional.photo import GRID, PAIRS, SIDE, kept_photo, paint, square
 from labcore.conditional.river import budget_river, river
 from labcore.conditional.switchboard import switch
 
 ARM = "top-1, balanced"
 RESULT = load_result()
 ARRAYS, TABLES = RESULT.arrays, RESULT.tables
-
-
-def photo(r: int = 20, rounds: int = 3) -> Any:
-    return merge_photo(ARRAYS["photo"], r, rounds)
 
 
 DRAWN: dict[str, Callable[[], go.Figure]] = {
@@ -41,10 +36,14 @@ DRAWN: dict[str, Callable[[], go.Figure]] = {
     "gallery": lambda: figures.exit_gallery(ARRAYS["exits/easiest"], ARRAYS["exits/hardest"]),
     "canvas": lambda: figures.canvas_tokens(ARRAYS["canvas/images"][1],
                                             canvas_panels(ARRAYS, 1, "strong"), label=3),
-    "merge": lambda: figures.merge_map(photo()),
-    "cost": lambda: figures.cost_accuracy(TABLES["tokens"], TABLES["token_base"],
-                                          TABLES["mixture"], TABLES["budgets"], TABLES["whole"]),
-    "time": lambda: figures.flops_and_time(TABLES["clock"]),
+    "anytime": lambda: figures.anytime_curve(TABLES["anytime"]),
+    "real": lambda: figures.real_exits(TABLES["feature_heads"], TABLES["feature_budgets"],
+                                       TABLES["feature_oracle"]),
+    "merge": lambda: figures.merge_map(kept_photo(ARRAYS, "china", 24)),
+    "kept": lambda: figures.feature_kept(TABLES["photographs"]),
+    "cost": lambda: figures.cost_accuracy(TABLES),
+    "cost by time": lambda: figures.cost_accuracy(TABLES, "time"),
+    "time": lambda: figures.flops_and_time(TABLES),
 }  # fmt: skip
 
 
@@ -98,15 +97,27 @@ def test_a_river_adds_up_and_a_budget_is_met_on_validation() -> None:
 
 
 def test_a_photograph_merges_and_nothing_stays_the_same_without_pairs() -> None:
-    merged, same = photo(60, 4), photo(0, 2)
-    assert merged.tokens == merged.patches - 240
-    assert same.tokens == same.patches
-    assert len(np.unique(merged.groups)) == merged.tokens
-    assert square(np.zeros((30, 50, 3), np.uint8)).shape == (224, 224, 3)
-    with pytest.raises(ValueError, match="rounds"):
-        photo(1, 0)
-    with pytest.raises(ValueError, match="r must be"):
-        photo(-1)
+    tokens = [kept_photo(ARRAYS, "flower", r).tokens for r in PAIRS]
+    assert tokens == [GRID**2 - 11 * r for r in PAIRS]  # in all of twelve blocks but the last
+    same = kept_photo(ARRAYS, "china", 0)
+    mean = same.picture.reshape(GRID, 14, GRID, 14, 3).mean((1, 3))
+    np.testing.assert_allclose(same.painted[::14, ::14], mean, atol=0.5)
+    with pytest.raises(ValueError, match="no photograph 'china' with 7 pairs"):
+        kept_photo(ARRAYS, "china", 7)
+
+
+def test_groups_are_painted_in_their_mean_colour() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[:2, :2], picture[2:, 2:] = 200, 100
+    found = paint(picture, np.array([3, 5, 5, 3]))
+    assert found.painted[0, 0].tolist() == found.painted[3, 3].tolist() == [150, 150, 150]
+    assert found.painted[0, 3].tolist() == [0, 0, 0]
+    assert (found.tokens, found.patches) == (2, 4)
+    with pytest.raises(ValueError, match="do not tile"):
+        paint(picture, np.arange(9))
+    assert square(np.full((30, 50, 3), 7, np.uint8)).shape == (SIDE, SIDE, 3)
+    with pytest.raises(ValueError, match="with pixels"):
+        square(np.zeros((0, 5, 3), np.uint8))
 
 
 def test_figures_refuse_what_was_not_measured() -> None:
@@ -118,7 +129,7 @@ def test_figures_refuse_what_was_not_measured() -> None:
         figures.exit_curves(TABLES["rules"], TABLES["oracle"], TABLES["heads"], training="magic")
     with pytest.raises(ValueError, match="no panel"):
         figures.canvas_tokens(ARRAYS["canvas/images"][0], {}, label=1)
-    with pytest.raises(ValueError, match="table is empty"):
-        figures.flops_and_time([])
+    with pytest.raises(ValueError, match="axis must be"):
+        figures.cost_accuracy(TABLES, "magic")
     with pytest.raises(ValueError, match="no token"):
         figures.likes_map(np.zeros((8, 20)), arm=ARM, layer=2, tokens="patches")

@@ -19,6 +19,7 @@ from labcore.conditional.balance import (
     squared_variation,
 )
 from labcore.conditional.dispatch import DISPATCHERS, choose
+from labcore.conditional.experts import Experts, grouped_linear, grouped_loop, has_grouped_kernel
 from labcore.conditional.moe import MoELayer, SoftMoE
 from labcore.conditional.routers import (
     ExpertChoiceRouter,
@@ -56,14 +57,16 @@ def outcome(moe: MoELayer, x: Tensor, how: str, mask: Tensor | None = None) -> l
 @given(
     st.integers(1, 40), st.integers(1, 9), st.integers(1, 9), st.booleans(),
     st.sampled_from([None, 0.5, 1.25, 50.0]), st.sampled_from(["top_k", "noisy", "expert_choice"]),
-    st.booleans(),
+    st.booleans(), st.booleans(),
 )  # fmt: skip
 def test_all_dispatchers_are_one_function(
-    t: int, e: int, k: int, padded: bool, factor: float | None, router: str, shared: bool
-) -> None:
+    t: int, e: int, k: int, padded: bool, factor: float | None, router: str, shared: bool,
+    gated: bool,
+) -> None:  # fmt: skip
     moe = layer(
-        num_experts=e, top_k=min(k, e), capacity_factor=factor, router=router, shared_expert=shared
-    ).eval()
+        num_experts=e, top_k=min(k, e), capacity_factor=factor, router=router,
+        shared_expert=shared, gated=gated,
+    ).eval()  # fmt: skip
     x = tokens(t, 12)
     mask = torch.arange(t) % 3 != 1 if padded else None
     dense = outcome(moe, x, "dense", mask)
@@ -83,6 +86,21 @@ def test_empty_experts_and_float32() -> None:
     for found in runs.values():
         for ours, reference in zip(found, runs["dense"], strict=True):
             torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("counts", [[2, 0, 4, 0], [0, 0, 0, 6], [0, 0, 0, 0]])
+def test_the_grouped_product_and_its_loop_agree(counts: list[int]) -> None:
+    a = sum(counts)
+    x, w, b = (tokens(*shape).float() for shape in ((a, 8), (4, 8, 12), (4, 12)))
+    leaves = [v.requires_grad_() for v in (x, w, b)]
+    assert has_grouped_kernel(x, w)
+    assert not has_grouped_kernel(x.double(), w.double())
+    runs = [f(*leaves, counts) for f in (grouped_linear, grouped_loop)]
+    grads = [torch.autograd.grad(y.square().sum(), leaves) for y in runs]
+    torch.testing.assert_close(*runs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-5)
+    exact = [v.detach().double().requires_grad_() for v in leaves]
+    assert torch.autograd.gradcheck(lambda *v: grouped_loop(*v, counts), exact)
 
 
 def test_k_equal_to_e_is_the_softmax_mixture() -> None:
@@ -260,6 +278,19 @@ def test_cost_counts_what_ran() -> None:
     assert cost.total == router + 4 * 240 * 12 * 20
 
 
+def test_gated_experts_cost_half_as_much_again() -> None:
+    costs = []
+    for gated in (False, True):
+        moe = layer(gated=gated, shared_expert=True)
+        moe(tokens(40, 12))
+        costs.append(moe.cost())
+    router = 2 * 40 * 12 * 6
+    assert costs[1].executed - router == 1.5 * (costs[0].executed - router)
+    soft = SoftMoE(12, 6, 3, intermediate_size=20).cost(40)
+    assert soft.executed == 6 * 40 * 18 * 12 + 4 * 18 * 12 * 20
+    assert soft.total == costs[0].total - router - 4 * 40 * 12 * 20
+
+
 def test_soft_mixture_mixes_everything() -> None:
     soft, x = SoftMoE(8, 3, 2, generator=gen()).double(), tokens(2, 9, 8)
     y = soft(x)
@@ -275,23 +306,28 @@ def test_soft_mixture_mixes_everything() -> None:
     torch.testing.assert_close(soft(x), average[:, None].expand_as(x))
 
 
-def test_the_automatic_choice_looks_at_the_load() -> None:
-    assert choose(torch.tensor([10, 9, 8]), 64, 128) == "batched"
-    assert choose(torch.tensor([500, 490, 480]), 192, 768) == "sorted"
-    assert choose(torch.tensor([2000, 1, 1, 1]), 192, 768) == "sorted"
-    assert choose(torch.zeros(4, dtype=torch.long), 8, 8) == "sorted"
+def test_the_automatic_choice_looks_at_the_load_where_torch_has_no_grouped_product() -> None:
+    small, large = Experts(3, 64, 128).double(), Experts(3, 192, 768).double()
+    one, wide = tokens(1, 64), tokens(1, 192)
+    assert choose(torch.tensor([10, 9, 8]), one, small) == "batched"
+    assert choose(torch.tensor([500, 490, 480]), wide, large) == "sorted"
+    assert choose(torch.tensor([2000, 1, 1]), wide, large) == "sorted"
+    assert choose(torch.zeros(3, dtype=torch.long), one, small) == "sorted"
+    assert choose(torch.tensor([10, 9, 8]), one.float(), small.float()) == "sorted"
 
 
 def test_bad_input_is_refused() -> None:
     for options, match in (
         ({"top_k": 0}, "top_k must lie in 1..6"), ({"top_k": 7}, "top_k must lie in 1..6"),
         ({"capacity_factor": 0.0}, "capacity_factor must be > 0"),
-        ({"router": "magic"}, "unknown router"), ({"dispatch": "magic"}, "unknown dispatch"),
-        ({"num_experts": 0}, "num_experts"),
+        ({"capacity_factor": -1.0}, "capacity_factor must be > 0"),
+        ({"dispatch": "magic"}, "unknown dispatch 'magic': choose from"),
+        ({"num_experts": 0}, "num_experts"), ({"intermediate_size": 0}, "sizes must be at least 1"),
     ):  # fmt: skip
-        # the type checker of the tests refuses unknown literals before the layer can
-        with pytest.raises((ValueError, TypeError), match=match if "router" not in options else ""):
+        with pytest.raises(ValueError, match=match):
             layer(**options)
+    with pytest.raises((ValueError, TypeError), match="router"):
+        layer(router="magic")  # the type checker of the tests is first
     moe, x = layer(), tokens(4, 12)
     x[2, 0] = math.nan
     with pytest.raises(ValueError, match="token 2 are NaN"):
@@ -304,6 +340,17 @@ def test_bad_input_is_refused() -> None:
         layer().cost()
     with pytest.raises(ValueError, match="slots"):
         SoftMoE(4, 2, 0)
+
+
+def test_a_noisy_router_is_balanced_by_importance_and_load() -> None:
+    moe = layer(router="noisy")
+    moe.router.generator = gen(3)
+    moe(tokens(30, 12))
+    r = moe.last_routing
+    wanted = importance_loss(r.gates) + load_loss(r.clean, r.logits, r.scale, 2)
+    torch.testing.assert_close(moe.auxiliary_loss(balance=1.0, z=0.0), wanted)
+    moe.auxiliary_loss().backward()
+    assert moe.router.noise.grad.abs().max() > 0
 
 
 def test_padding_gets_no_output_and_gives_no_gradient() -> None:
