@@ -21,10 +21,10 @@ _STYLES: dict[str, tuple[str, int, int, int]] = {
     "edge_gradient": ("edge gradient", 4, 1, 6),
     "always": ("always yes", 7, 2, 5),
     "random": ("random", 7, 4, 1),
-    "degree": ("contacts of a node", 7, 1, 2),
+    "degree": ("contacts of a person", 7, 1, 2),
     "input_flag": ("infected at the end", 7, 3, 6),
     "count_change": ("change of the count", 7, 0, 7),
-    "contact_count": ("contacts at risk", 7, 5, 4),
+    "contact_count": ("counts of contacts", 7, 5, 4),
 }
 NETWORKS = {
     "highschool2012": "high school",
