@@ -38,7 +38,7 @@ PARAMETERS: Table = {
     "clip": Range(0, 0, 12, about="which of the exhibited clips"),
     "beta": Range(1.0, 0.5, 3.0, 0.1, "weight that CIF takes for one position"),
     "view": Choice("lengths", VIEWS, "what to look at below the clip"),
-    "adapter": Choice("ctc", ADAPTERS, "whose positions are compared with tokens"),
+    "adapter": Choice("conv", ADAPTERS, "whose positions are compared with tokens"),
     "task": Choice("asr", ("asr", "st", "nearest"), "recognition, translation, or no LM"),
     "split": Choice("test", ("test", "real"), "synthetic voices never heard, or recordings"),
     "drop": Choice("all five", ("all five", "without cif, ctc"), "adapters of the shares"),
@@ -227,9 +227,9 @@ def body() -> None:
     with st.expander("Your own clip, live on the models", icon=":material/mic:"):
         your_clip()
     look_for(
-        "Conv and WLQ give the same number of positions a second whatever is said; CIF gives about "
-        "one a word; CTC keeps a position for every run, blank runs too. Then look at the grid: "
-        "does the row, the column or the pair decide?"
+        "Conv and WLQ give the same number of positions a second whatever is said; CIF was taught "
+        "to give one a word; CTC gives one a run, and after so few steps its head calls most frames "
+        "blank. Then look at the grid: does the row, the column or the pair decide?"
     )
     with st.expander("What the study reports, with 7 to 8 billion parameters"):
         table([{"quantity": a, "reported": b} for a, b in PAPER_FACTS])

@@ -212,8 +212,8 @@ def run_strip(symbols: Sequence[str], *, text: str) -> go.Figure:
         title=f"CTC collapse: {len(edges) - 1} runs from {len(symbols)} frames",
         alt=f"“{text}” is labelled “{said}”: {len(edges) - 1} runs, {blanks} of them blank (grey), "
         f"from {len(symbols)} frames.",
-        caption="Each run becomes one position, the grey blank runs too: that is why CTC shortens "
-        "so little at 50 frames a second.",
+        caption="Each run becomes one position, the grey blank runs too: an unsure head that calls "
+        "everything blank leaves a single one.",
         source="run_strip",
         params={"text": text},
         height=240,

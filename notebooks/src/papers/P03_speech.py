@@ -115,9 +115,9 @@ for kind, w in first.maps.items():
     print(f"{kind:5s} {w.shape[0]:4d} frames -> {w.shape[1]:3d} positions")
 
 # %% [markdown]
-# Conv and WLQ follow the clock. CIF fires about once a word, because it was told how many tokens
-# there are. CTC keeps most of its blank runs, so at 50 frames a second it shortens little. The
-# symbols that its head gives to the frames:
+# Conv and WLQ follow the clock. CIF was told in training how many tokens there are, and should fire
+# once a word. CTC gives a position to each run, blank runs too; its head saw few steps here and
+# still calls most frames blank. The symbols that it gives to the frames:
 
 # %%
 lab.show(figures.run_strip(first.symbols, text=first.text))
@@ -141,10 +141,9 @@ lab.explore(staircase, threshold=(0.5, 3.0, 0.1), clip=(0, len(views) - 1))
 # %% [markdown]
 # <details><summary>What to conclude</summary>
 #
-# At threshold 1 the adapter fires about as often as the answer has words: that is what its quantity
-# loss asked for. On the longer recordings, which hold other words, it still fires about as often as
-# it would for digits: it counts what it was taught to count. Between words the sum stays flat, so
-# silence costs no position.
+# The quantity loss asked for one firing a word at threshold 1: count how near each clip comes. Where
+# the sum is flat, frames cost no position; where it is steep, a word is being spent. The longer
+# recordings hold other words than digits, and the adapter counts them as if they were digits.
 #
 # </details>
 
