@@ -245,7 +245,9 @@ found = {
 lab.show(figures.race({name: one["history"] for name, one in found.items()}, data="karate"))
 for name, one in found.items():
     ms = 1000 * one["seconds"] / 60
-    print(f"{name:16s} test {one['test']:.2f}, {one['parameters']:6d} parameters, {ms:.0f} ms an epoch")
+    print(
+        f"{name:16s} test {one['test']:.2f}, {one['parameters']:6d} parameters, {ms:.0f} ms an epoch"
+    )
 
 # %% [markdown]
 # One seed on 34 nodes is an anecdote. The committed runs: eight splits of the club, three of 1797
@@ -307,7 +309,8 @@ several = np.flatnonzero((counts > 0).all(1))
 spread = float((logits[several] - logits[several[0]]).abs().max())
 few, many = counts[several, 1].min(), counts[several, 1].max()
 print(f"nodes with {few:.0f} to {many:.0f} triangles: logits differ by {spread:.0e}")
-for label in ("SimplicialMamba", "Mamba + cell counts", "cell counts only"):
+labels = distinct(pick(runs, data="surfaces"), "label")
+for label in (name for name in labels if "Mamba" in name or "counts" in name):
     s = score(runs, "surfaces", label)
     print(f"which surface? {label:20s} {s.mean:.3f} ± {s.sd:.3f} (chance 0.25)")
 
