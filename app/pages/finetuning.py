@@ -26,20 +26,16 @@ from app.ui.tables import claim_rows, claims_table
 from labcore import uploads
 from labcore.finetuning import ALaSTConfig, BudgetSchedule, figures, run_block
 from labcore.finetuning.experiment import load_result
-from labcore.finetuning.settings import BUDGETS
+from labcore.finetuning.settings import BUDGETS, RUNNERS
 from labcore.runs import Result
 
 ASSETS = ("vit-s-dinov2", "fashion-mnist")
 VIEWS = ("flops", "trade-off", "race")
 WRAPPED = ("alast_calibrated", "alast_coauthor", "alast_paper", "alast_lora", "random_k")
-RUNNERS = (
-    "full", "head_only", "last_k", "random_k", "lora", "alast_paper", "alast_coauthor",
-    "alast_calibrated", "alast_lora", "alast_embedding", "alast_080",
-)  # fmt: skip
 PARAMETERS: Table = {
     "rule": Choice("alast_calibrated", WRAPPED, "whose budgets to watch"),
     "model": Choice("small", ("small", "vit-s"), "model that was fine-tuned"),
-    "step": Range(60, 1, 80, about="step of the run"),
+    "step": Range(60, 1, 80, about="step of the run; the small model's has 60"),
     "photo": Choice("china", ("china", "flower"), "photograph"),
     "b": Choice(0.9, BUDGETS, "budget of every layer in the filmstrip"),
     "view": Choice("flops", VIEWS, "what to look at below"),
@@ -96,12 +92,13 @@ def the_film() -> None:
     if f"{start}budgets" not in arrays:
         st.info(f"The committed results hold no run of {rule} on {model}: choose the other model.")
         return
+    budgets = arrays[f"{start}budgets"]
     figure(
         figures.budget_film(
-            arrays[f"{start}budgets"],
+            budgets,
             arrays[f"{start}trained"],
             arrays[f"{start}tokens"],
-            step=step,
+            step=min(step, len(budgets)),
             strategy=rule,
             model=model,
         ),
@@ -113,7 +110,7 @@ def the_photograph() -> None:
     """Deltas of a photograph, and which of its patches survive."""
     with st.container(horizontal=True):
         photo = control.select("photo", "Photograph")
-        budget = control.select("b", "Budget")
+        budget = control.steps("b", "Budget")
     arrays = committed().arrays
     if f"photo/{photo}/kept" not in arrays:
         st.info("The committed results hold no photographs: send one through the model below.")
@@ -161,18 +158,21 @@ def the_trade_off(model: str) -> None:
 def the_race() -> None:
     """Equal compute instead of equal steps."""
     who = control.many("who", "Runners") or ("full",)
-    figure(figures.race(committed().tables["curves"], strategies=who), "race")
+    figure(figures.race(committed().tables["race"], strategies=who), "race")
     if need_asset("fashion-mnist") is None:
         return
+    here = tuple(name for name in who if name != "lora") or ("full",)
+    if here != who:
+        st.caption("LoRA needs peft and runs in the committed race only.")
     live = long_job(
         "race-now",
         "labcore.finetuning.live.race_now",
-        who,
-        label="Run this race here, on 500 pictures",
-        seconds=20,
+        here,
+        label="Run this race here: four CPU seconds each",
+        seconds=8 * len(here),
     )
     if live is not None:
-        figure(figures.race(live, strategies=who), "race-live")
+        figure(figures.race(live, strategies=here), "race-live")
 
 
 def your_picture(budget: float) -> None:
@@ -219,10 +219,10 @@ def body() -> None:
         your_picture(control.settings()["b"])
     look_for(
         "The preprint's budgets never leave 1 by more than a hair, because a mean delta times a "
-        "learning rate is tiny. Absolute deltas say that only the last layers matter, relative "
-        "ones name the first and the tenth too. On the photographs tower and flower stay longest. "
-        "Freezing layers saves little; dropping patches does the work. The real model here sees 26 "
-        "tokens, the paper's 197."
+        "learning rate is tiny; rounding down still drops one patch in every layer. Absolute "
+        "deltas say that only the last layers matter, relative ones name the first and the tenth "
+        "too. On the photographs tower and flower stay longest. Freezing layers saves little; "
+        "dropping patches does the work. The real model here sees 26 tokens, the paper's 197."
     )
     with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
         claims_table(claim_rows("finetuning"))

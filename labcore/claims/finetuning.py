@@ -77,13 +77,14 @@ def _accuracy(result: Result) -> Finding:
     return Finding(
         measured=f"full {full.mean:.1%}; {said}",
         baselines=", ".join([_trivial(result), *others]),
-        sample=f"{rows[0]['test']} test pictures, {full.n} seeds",
+        sample=f"{rows[0]['test']} test pictures, seeds: {full.n}",
         passed=(judged >= -0.005, judged >= -0.01),
     )
 
 
 def _points(gap: Spread) -> str:
-    return f"{100 * gap.mean:+.1f} ± {100 * gap.error:.1f} points"
+    error = "one seed" if gap.n == 1 else f"standard error {100 * gap.error:.1f}"
+    return f"{100 * gap.mean:+.1f} points ({error})"
 
 
 def _trivial(result: Result) -> str:
@@ -104,9 +105,9 @@ def _learns(result: Result) -> Finding:
     full = over_runs(rows, "accuracy", strategy="full")
     rivals = [name for name in distinct(base, "baseline") if "regression" in name]
     return Finding(
-        measured=f"full fine-tuning {full.mean:.1%} ± {full.error:.1%}",
+        measured=f"full fine-tuning {full.mean:.1%}",
         baselines=_trivial(result),
-        sample=f"{rows[0]['test']} test pictures, {full.n} seeds",
+        sample=f"{rows[0]['test']} test pictures, seeds: {full.n}",
         passed=tuple(
             full.mean > over_runs(base, "accuracy", baseline=name).mean for name in rivals
         ),
@@ -126,9 +127,9 @@ def _rotating(result: Result) -> Finding:
             for name in ("random_k", "last_k", "full")
         )
         passed.append(gap.mean > 2 * gap.error)
-        said.append(f"{model} {_points(gap)} ({scores})")
+        said.append(f"{model} {_points(gap)}: {scores}")
         head.append(f"{model} {over_runs(rows, 'accuracy', strategy='head_only').mean:.1%}")
-        sample.append(f"{model} {rows[0]['test']} test pictures, {gap.n} seeds")
+        sample.append(f"{model} {rows[0]['test']} test pictures, seeds: {gap.n}")
     return Finding(
         measured="; ".join(said) or NONE,
         baselines=f"head only: {', '.join(head)}" if head else "",
@@ -170,7 +171,7 @@ def _lora(result: Result) -> Finding:
         f"{_times(clock, 'lora', 'step_seconds'):.2f}x time, "
         f"{_times(clock, 'lora', 'saved_bytes'):.2f}x bytes",
         sample=f"{clock[0]['rounds']} steps in turns; {rows[0]['test']} test pictures, "
-        f"{gap.n} seeds",
+        f"seeds: {gap.n}",
         passed=(ratios[0] > 1, ratios[1] > 1, gap.mean >= -0.01),
     )
 

@@ -79,8 +79,10 @@ def _parts(config: Config) -> Iterator[Part]:
                     work = _one_run(trial, tasks[trial.name], frozen[trial.name], name, seed)
                     yield Part(f"{trial.name} {name} {seed}", _SECONDS.get(trial.name, 60), work)
     for trial in config.trials:
-        for seed in trial.seeds if trial.runners else ():
-            yield Part(f"race {trial.name} {seed}", 40, _race(trial, tasks[trial.name], seed))
+        for seed in trial.seeds:
+            for name in trial.runners:
+                work = _race(trial, tasks[trial.name], name, seed)
+                yield Part(f"race {trial.name} {name} {seed}", 10, work)
 
 
 def _task_of(trial: Trial) -> Any:
@@ -146,12 +148,12 @@ def _one_run(trial: Trial, task: Any, frozen: Any, strategy: str, seed: int) -> 
     return work
 
 
-def _race(trial: Trial, task: Any, seed: int) -> Any:
+def _race(trial: Trial, task: Any, strategy: str, seed: int) -> Any:
     def work(report: Progress) -> Findings:
         from labcore.finetuning.race import race_table
 
         table = race_table(
-            trial.runners, trial.recipe, task(seed), seconds=trial.race_seconds, seed=seed,
+            (strategy,), trial.recipe, task(seed), seconds=trial.race_seconds, seed=seed,
             progress=report,
         )  # fmt: skip
         return Findings(tables={"race": [{"model": trial.name, **row} for row in table]})
