@@ -228,8 +228,8 @@ def body() -> None:
         your_clip()
     look_for(
         "Conv and WLQ give the same number of positions a second whatever is said; CIF was taught "
-        "to give one a word; CTC gives one a run, and after so few steps its head calls most frames "
-        "blank. Then look at the grid: does the row, the column or the pair decide?"
+        "to give one a word; CTC gives one a run, and after so few steps its head calls most "
+        "frames blank. Then look at the grid: does the row, the column or the pair decide?"
     )
     with st.expander("What the study reports, with 7 to 8 billion parameters"):
         table([{"quantity": a, "reported": b} for a, b in PAPER_FACTS])

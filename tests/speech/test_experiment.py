@@ -169,3 +169,16 @@ def test_unknown_exhibits_are_refused(result: Result) -> None:
     shown = replace(result, tables=result.tables | {"exhibits": [{"clip": 3}]})
     with pytest.raises(ValueError, match=r"clip 9 is no exhibit: choose one of \[3\]"):
         explorer.clip_view_of(shown, 9)
+
+
+def test_the_committed_result_is_whole_and_judged() -> None:
+    full = experiment.load_result()
+    assert full.config["encoders"] == ["whisper", "conformer"]
+    plain = [r for r in full.tables["cells"] if not r["variant"]]
+    cells = {(r["encoder"], r["adapter"], r["lm"], r["repeat"]) for r in plain}
+    assert len(cells) == len(plain) == 20 * full.config["repeats"]
+    assert all(r["verdict"] for r in claims.table("speech"))
+    for number in explorer.exhibit_names(full).values():
+        view = explorer.clip_view_of(full, number)
+        assert set(view.maps) == set(ADAPTERS)
+        assert len(view.symbols) == len(view.alpha) == len(view.maps["base"])
