@@ -33,7 +33,7 @@ from labcore.topology.tally import distinct, pick, score
 
 ASSETS = ("tu-graphs",)
 VIEWS = ("complex", "sequence", "benchmark", "your graph")
-DATA = ("karate", "mutag", "digits", "surfaces", "surfaces-random", "torus-or-klein")
+DATA = ("karate", "mutag", "digits", "surfaces", "torus-or-klein")
 LIVE = ("gcn", "scn", "sccnn-unsigned", "san", "mamba", "cwn")
 PARAMETERS: Table = {
     "view": Choice("complex", VIEWS, "what to look at"),
