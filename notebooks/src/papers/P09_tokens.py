@@ -24,12 +24,16 @@ import numpy as np
 import torch
 
 from labcore.tokens import experiment, figures
+from labcore.tokens.settings import Config
 from labcore.tokens.tally import over_seeds, pick
 
 result = experiment.load_result()  # measurements and weights that come with the lab
 arrays, tables = result.arrays, result.tables
 made = result.provenance
 print(f"measured {made.created[:10]}, {made.cpu_seconds:.0f} CPU s: {made.command}")
+if "exact" not in result.config["tuning"]:
+    print("with an earlier training: thresholds chose in training too; run the command for today's")
+print("steps of today's training:", Config.full().tuning.steps)
 
 # %% [markdown]
 # ## Recap
