@@ -1,9 +1,9 @@
 """A real language model, fine-tuned on three kinds of text here and merged on disk.
 
 ``python -m labcore.merging.language`` fine-tunes every weight of SmolLM2-135M a little on a novel,
-on speeches and on programs, writes each as a sharded bfloat16 checkpoint, merges them one tensor at
-a time (once in this process and once on a Dask cluster), and measures the loss on other text of the
-three kinds. The checkpoints stay in ``out/merging/language``.
+on speeches and on programs, writes each as a bfloat16 checkpoint, merges them one tensor at a time
+into shards, and measures the loss on other text of the three kinds. The checkpoints stay in
+``out/merging/language``.
 """
 
 import argparse
@@ -31,12 +31,7 @@ from labcore.runs import Progress, Result, Table, replacing, silent
 MODEL = "smollm2-135m"
 RESULT = RESULTS / "language.npz"
 TEXTS = ("novel", "speeches", "programs")
-MERGES = (
-    ("average", "serial"),
-    ("task_arithmetic", "serial"),
-    ("tsv_m", "serial"),
-    ("tsv_m", "dask"),
-)
+MERGES = ("average", "task_arithmetic", "tsv_m")
 SHARD = "100MB"
 
 
@@ -129,10 +124,9 @@ def run(
     config = config or Config()
     parts = [Part(f"tune-{kind}", 60, partial(_tune, config, folder, kind)) for kind in TEXTS]
     parts += [
-        Part(f"merge-{method}-{engine}", 60, partial(_merge, folder, method, engine))
-        for method, engine in MERGES
+        Part(f"merge-{method}-serial", 60, partial(_merge, folder, method)) for method in MERGES
     ]
-    names = ["base", *TEXTS, *dict.fromkeys(method for method, _ in MERGES)]
+    names = ("base", *TEXTS, *MERGES)
     parts += [Part(f"losses-{name}", 30, partial(_measure, config, folder, name)) for name in names]
     return run_experiment(
         "merging",
@@ -194,25 +188,21 @@ def _tune(config: Config, folder: Path, kind: str, progress: Progress) -> Findin
     ]})  # fmt: skip
 
 
-def _merge(folder: Path, method: str, engine: str, progress: Progress) -> Findings:
-    """Merge the three, as ``lab merge`` does; the report of the serial TSV-Merge is kept."""
-    out = folder / (method if engine == "serial" else f"{method}-{engine}")
-    wants = method == "tsv_m" and engine == "serial"
+def _merge(folder: Path, method: str, progress: Progress) -> Findings:
+    """Merge the three, as ``lab merge`` does; the report of TSV-Merge is kept."""
+    out, wants = folder / method, method == "tsv_m"
     report = merge_checkpoints(
         base_folder(),
         {kind: folder / kind for kind in TEXTS},
         out,
         method,
-        engine=engine,
         max_shard=SHARD,
-        options={"report": wants} if method == "tsv_m" else {},
         progress=progress,
     )
     files = sorted(out.glob("*.safetensors"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     tables: dict[str, Table] = {"merges": [{
         "method": method,
-        "engine": engine,
         "shards": len(files),
         "tensors": len(open_checkpoint(out).files),
         "bytes": sum(file.stat().st_size for file in files),
@@ -233,10 +223,11 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measure(config: Config, folder: Path, name: str, progress: Progress) -> Findings:
+    """Loss of a model on the held-out texts; a fine-tuned one on its own kind only."""
     model = _loaded(folder, name)
     return Findings(tables={"losses": [
         {"model": name, "text": kind, "loss": loss_of(model, _windows(kind, config)[1])}
-        for kind in TEXTS
+        for kind in ((name,) if name in TEXTS else TEXTS)
     ]})  # fmt: skip
 
 
