@@ -169,7 +169,7 @@ def the_race() -> None:
         "labcore.finetuning.live.race_now",
         here,
         label="Run this race here: four CPU seconds each",
-        seconds=8 * len(here),
+        seconds=25,
     )
     if live is not None:
         figure(figures.race(live, strategies=here), "race-live")

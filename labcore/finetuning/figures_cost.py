@@ -171,15 +171,16 @@ def race(table: Rows, *, strategies: Sequence[str], model: str = "small") -> go.
             hovertemplate="%{x:.2f} CPU s: %{y:.1f} %<extra>" + label(name) + "</extra>",
         )  # fmt: skip
     seeds = len(distinct(table, "seed"))
+    runs = "One seed" if seeds == 1 else f"Mean and standard deviation of {seeds} seeds"
     fig.update_xaxes(title_text="CPU time spent in steps (s)", rangemode="tozero")
     fig.update_yaxes(title_text="test accuracy (%)")
     fig.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0})
     return viz.finish(
         fig,
         title=f"A race for the same compute: {MODELS.get(model, model)}",
-        alt=f"{float(x[-1]):.1f} CPU seconds each, mean of {seeds} seeds: {'; '.join(said)}.",
+        alt=f"{float(x[-1]):.1f} CPU seconds each, seeds: {seeds}. {'; '.join(said)}.",
         caption="Everybody stops after the same CPU time; who is cheaper takes more steps "
-        f"(legend). Bars: standard deviation over {seeds} seeds; one seed has none.",
+        f"(legend). {runs}.",
         source="race",
         params={"strategies": list(strategies), "model": model},
         height=460,
