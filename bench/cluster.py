@@ -200,7 +200,7 @@ def rows(address: str | None = None) -> list[Row]:
 
 def main() -> int:
     """Print the table; 1 when any run gave other bytes."""
-    from labcore.cli import print_rows
+    from labcore.printing import print_rows
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("address", nargs="?", help="a running Dask scheduler")

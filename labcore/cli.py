@@ -17,45 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from labcore import __version__
+from labcore.printing import Rows, print_records, print_rows
 from labcore.runtime import limit_threads
 
 ROOT = Path(__file__).resolve().parent.parent
-Rows = list[dict[str, Any]]
 
 
 class ExpectedError(Exception):
     """A failure that the user can mend: one line, exit 1."""
-
-
-def print_rows(rows: Rows, *, as_json: bool, wide: int = 60) -> None:
-    """Print rows as a table, or as JSON."""
-    if as_json:
-        print(json.dumps(rows, indent=1, default=str))
-        return
-    if not rows:
-        print("nothing to show")
-        return
-    columns = list(rows[0])
-    text = [[_cell(row.get(c), wide) for c in columns] for row in rows]
-    widths = [max(len(c), *(len(line[i]) for line in text)) for i, c in enumerate(columns)]
-    for line in (columns, ["-" * w for w in widths], *text):
-        print("  ".join(value.ljust(w) for value, w in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: Any, wide: int) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
-    return text if len(text) <= wide else text[: wide - 1] + "…"
-
-
-def print_records(rows: Rows, *, as_json: bool) -> None:
-    """Print rows with long texts one under the other, or as JSON."""
-    if as_json:
-        print_rows(rows, as_json=True)
-        return
-    for row in rows:
-        wide = max(len(name) for name in row)
-        print("\n".join(f"{name:>{wide}}  {_cell(value, 1000)}" for name, value in row.items()))
-        print()
 
 
 # --- commands ----------------------------------------------------------------------------------
@@ -130,7 +99,11 @@ def _bench(args: argparse.Namespace) -> int:
         raise ExpectedError(f"no bench for {args.topic!r}: choose one of {', '.join(known)}")
     rows: Rows = []
     for name in [args.topic] if args.topic else [k for k in known if k != "growth"]:
-        found = importlib.import_module(f"bench.{name}").rows(progress=terminal, quick=args.quick)
+        try:
+            bench = importlib.import_module(f"bench.{name}")
+            found = bench.rows(progress=terminal, quick=args.quick)
+        except importlib.import_module("bench.peers").PeerMissing as error:
+            raise ExpectedError(str(error)) from error
         if args.save:
             print(f"kept: {keep(name, found, quick=args.quick)}", file=sys.stderr)
         rows += found
@@ -293,7 +266,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description="labcore: run, see, change, check")
     parser.add_argument("--version", action="version", version=f"labcore {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for group in (_serving, _experiments, _models, _courses):
+        group(commands)
+    return parser
 
+
+def _serving(commands: Any) -> None:
     app = _add(commands, "app", "serve the app on this machine", _app)
     app.add_argument("--port", type=int, help="exactly this port (default: 8501 or the next free)")
     app.add_argument("--threads", type=int, default=1, help="BLAS threads (default 1)")
@@ -308,6 +286,11 @@ def build_parser() -> argparse.ArgumentParser:
     test = _add(commands, "test", "run the tests", _test)
     test.add_argument("rest", nargs=argparse.REMAINDER, help="passed to pytest")
 
+    doctor = _add(commands, "doctor", "look at Python, packages, memory, cache", _doctor)
+    _with_json(doctor)
+
+
+def _experiments(commands: Any) -> None:
     run = _add(commands, "run", "run a topic's experiment on this machine", _run)
     run.add_argument("topic")
     size = run.add_mutually_exclusive_group()
@@ -319,25 +302,23 @@ def build_parser() -> argparse.ArgumentParser:
     claims = _add(commands, "claims", "each published claim and what was measured here", _claims)
     claims.add_argument("--work", metavar="TOPIC")
     claims.add_argument("--result", metavar="FILE", help="judge this result of --work instead")
-
     claims.add_argument("--rerun", choices=("quick",), help="run the quick experiments and judge")
 
     bench = _add(commands, "bench", "race each method against its peer, in one run", _bench)
     bench.add_argument("topic", nargs="?")
     bench.add_argument("--quick", action="store_true", help="fewer repetitions")
     bench.add_argument("--save", action="store_true", help="keep the rows under bench/results")
-    bench.add_argument(
-        "--setup-peers",
-        nargs="*",
-        metavar="PEER",
-        help="install the peers, each in an environment of its own (default all; 'light': CI's)",
-    )
+    peers = "install the peers, each in an environment of its own (default all; 'light': CI's)"
+    bench.add_argument("--setup-peers", nargs="*", metavar="PEER", help=peers)
 
     estimate = _add(commands, "estimate", "hours of large jobs on N machines", _estimate)
     estimate.add_argument("--machines", type=int, nargs="+", default=[1, 4, 16])
     estimate.add_argument("--cores", type=int, default=16, help="of each machine (default 16)")
     estimate.add_argument("--work", default="speech", help="whose full experiment")
+    _with_json(run, claims, bench, estimate)
 
+
+def _models(commands: Any) -> None:
     fetch = _add(commands, "fetch", "fetch named models and data sets", _fetch)
     fetch.add_argument("names", nargs="*", metavar="NAME")
     fetch.add_argument("--all", action="store_true")
@@ -348,17 +329,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     merge = _add(commands, "merge", merging.ABOUT, _merge)
     merging.add_arguments(merge)
-
     assets = _add(commands, "assets", "the models and data sets, and where they are", _assets)
-    doctor = _add(commands, "doctor", "look at Python, packages, memory, cache", _doctor)
-    for with_json in (run, claims, bench, assets, doctor, merge, estimate):
-        with_json.add_argument("--json", action="store_true")
+    _with_json(merge, assets)
 
+
+def _courses(commands: Any) -> None:
     from labcore.course import command as course
 
     course.add_arguments(_add(commands, "notebooks", course.ABOUT, _notebooks))
     course.add_grade_arguments(_add(commands, "grade", course.ABOUT_GRADE, _grade))
-    return parser
+
+
+def _with_json(*commands: argparse.ArgumentParser) -> None:
+    for command in commands:
+        command.add_argument("--json", action="store_true", help="what a program may read")
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

@@ -30,6 +30,7 @@ LEVELS = {
         "serving",
         "ledger",
         "estimate",
+        "printing",
     },
 }
 TOPICS = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"} - set.union(
