@@ -13,15 +13,16 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from labcore.assets.store import cache_root
 from labcore.book.numbers import Findings
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.runs import Progress, Result, Table, committed, record, silent
 
 __all__ = ["CHAPTERS", "Config", "load_result", "run", "summary"]
 TOPIC = "book"
@@ -118,17 +119,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     return replace(result, provenance=spent)
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; no data and no torch are needed.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(f"no {which} result of book: lab run book --{which} --out "
-                                f"{path.parent}")  # fmt: skip
-    return Result.load(path)
+load_result = partial(committed, "book")
 
 
 def summary(result: Result) -> Table:

@@ -9,8 +9,7 @@ Read :mod:`.estimators` (learning a discrete choice), :mod:`.routers`, :mod:`.ba
 (tokens), :mod:`.exits` (depth) and :mod:`.cost` (the unit). A name loads when it is first used.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "balance": "expected_load importance_loss load_balancing_loss load_loss router_z_loss "
@@ -28,15 +27,4 @@ _HOMES = {
     "routers": "ExpertChoiceRouter NoisyTopKRouter Routing TopKRouter over_capacity",
     "selection": "KeepPredictor MixtureOfDepths keep_ratio_loss masked_attention select_tokens",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

@@ -6,13 +6,13 @@ nothing. Settings: :mod:`.settings`.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from labcore.conditional.measure import distinct, over_seeds, pick
 from labcore.conditional.settings import Config
 from labcore.parts import Findings, Part, run_experiment
-from labcore.runs import Progress, Result, Table, silent
+from labcore.runs import Progress, Result, Table, committed, silent
 
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "conditional"
@@ -39,18 +39,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; nothing is trained.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of conditional: lab run conditional --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, "conditional")
 
 
 def _seeds(config: Config) -> tuple[int, ...]:

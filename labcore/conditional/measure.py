@@ -1,60 +1,23 @@
 """Mutual information, means with their spread, and accuracy at equal cost."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-Rows = Sequence[Mapping[str, Any]]
+from labcore.tally import Rows, Spread, distinct, pick, spread
+from labcore.tally import over as over_seeds
 
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean, standard error of the mean, smallest and largest of ``n`` seeds."""
-
-    mean: float
-    error: float
-    low: float
-    high: float
-    n: int
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and spread; the standard error of a single seed is NaN, not zero.
-
-    Raises:
-        ValueError: no values.
-
-    >>> spread([1.0, 3.0])
-    Spread(mean=2.0, error=1.0, low=1.0, high=3.0, n=2)
-    """
-    if not len(values):
-        raise ValueError("no values to average: the table has no row for what was asked")
-    array = np.asarray(values, dtype=np.float64)
-    error = float(array.std(ddof=1)) / math.sqrt(array.size) if array.size > 1 else math.nan
-    low, high = float(array.min()), float(array.max())
-    return Spread(float(array.mean()), error, low, high, array.size)
-
-
-def pick(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
-    """The rows whose columns equal the wanted values.
-
-    >>> pick([{"a": 1, "b": 2}, {"a": 2, "b": 3}], a=2)
-    [{'a': 2, 'b': 3}]
-    """
-    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
-
-
-def distinct(rows: Rows, column: str) -> list[Any]:
-    """The values of a column, each once, in order of appearance."""
-    return list(dict.fromkeys(row[column] for row in rows))
-
-
-def over_seeds(rows: Rows, column: str, **wanted: Any) -> Spread:
-    """Mean and spread of a column over the rows picked."""
-    return spread([float(row[column]) for row in pick(rows, **wanted)])
+__all__ = [
+    "Rows",
+    "Spread",
+    "at_cost",
+    "distinct",
+    "mutual_information",
+    "over_seeds",
+    "paired",
+    "pick",
+    "spread",
+]
 
 
 def paired(ours: Rows, theirs: Rows, column: str = "accuracy") -> Spread:

@@ -9,8 +9,7 @@ Read :mod:`.budgets` (what a layer may spend), :mod:`.layers` (one block on the 
 name loads when it is first used: drawing needs no torch.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "alast": "ALaST",
@@ -21,15 +20,4 @@ _HOMES = {
     "sampling": "draw_layers inclusion_probabilities",
     "trunk": "find_trunk",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

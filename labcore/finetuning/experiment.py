@@ -7,17 +7,16 @@ photographs go through the real model, and some strategies race for the same CPU
 """
 
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from labcore.finetuning.settings import BUDGETS, Config, Trial
 from labcore.finetuning.tally import Rows, distinct, over_runs, pick
 from labcore.parts import Findings, Part, run_experiment
-from labcore.runs import Progress, Result, Table, silent
+from labcore.runs import Progress, Result, Table, committed, silent
 
 __all__ = ["Config", "load_result", "run", "summary"]
 TOPIC = "finetuning"
@@ -46,18 +45,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; no model is needed.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of finetuning: lab run finetuning --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, "finetuning")
 
 
 def _parts(config: Config) -> Iterator[Part]:
@@ -237,7 +225,7 @@ def summary(result: Result) -> Table:
 
 def _score(rows: Rows) -> dict[str, Any]:
     found = over_runs(rows, "accuracy")
-    return {"accuracy": found.mean, "spread": found.deviation, "seeds": found.n}
+    return {"accuracy": found.mean, "spread": found.sd, "seeds": found.n}
 
 
 def _median(rows: Rows, column: str) -> float:

@@ -107,7 +107,7 @@ def trade_off(runs: Rows, clock: Rows, *, model: str = "vit-s") -> go.Figure:
         size = 6 + 24 * (saved / whole[1]) ** 0.5
         fig.add_scatter(
             x=[x], y=[100 * found.mean], mode="markers", name=label(name),
-            error_y={"type": "data", "array": [100 * found.deviation], "thickness": 1.3,
+            error_y={"type": "data", "array": [100 * found.sd], "thickness": 1.3,
                      "visible": found.n > 1},
             marker={"size": size, "symbol": symbol, "color": colour, "opacity": 0.75,
                     "line": {"color": viz.INK, "width": 1}},
@@ -159,7 +159,7 @@ def race(table: Rows, *, strategies: Sequence[str], model: str = "small") -> go.
         for look in distinct(mine, "look"):
             at = pick(mine, look=look)
             times, scores = (spread([row[c] for row in at]) for c in ("cpu_seconds", "accuracy"))
-            points.append((times.mean, 100 * scores.mean, 100 * scores.deviation))
+            points.append((times.mean, 100 * scores.mean, 100 * scores.sd))
         x, y, error = np.array(points).T
         steps = spread([row["step"] for row in pick(mine, look=distinct(mine, "look")[-1])]).mean
         said.append(f"{label(name)} {y[-1]:.1f} % after {steps:.0f} steps")

@@ -9,14 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from labcore.assets import cache_root
 from labcore.grid import TaskResult, run_grid
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.runs import Progress, Result, Table, committed, record, silent
 from labcore.speech.metrics import chrf
 from labcore.speech.settings import FACTORS, NO_LM, Config
 from labcore.speech.variance import (
@@ -117,18 +118,7 @@ def _exhibit(config: Config, found: dict[str, Any], progress: Progress) -> None:
             found["tables"].setdefault(name, []).extend(rows)
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result; no model is needed.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of speech: lab run speech --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, "speech")
 
 
 def _tasks(config: Config) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,7 @@ and fading), :mod:`.model` (device, channel, server), :mod:`.scorers`, :mod:`.me
 compared with), :mod:`.link` (seconds). A name loads when it is first used: drawing needs no torch.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "channel": "Channel TokenCoder awgn erasure normalize_power rayleigh",
@@ -25,15 +24,4 @@ _HOMES = {
     "scorers": "TokenPredictor a_vit_halting class_attention_selection fuse_rest halting_scores "
     "magnitude_selection merge_to random_selection token_merging",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

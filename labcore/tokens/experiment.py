@@ -5,15 +5,14 @@ of the gate; class attention of a real ViT-S on photographs. Settings: :mod:`.se
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from functools import cache, partial
+from typing import Any
 
 import torch
 
 from labcore.assets.store import cache_root
 from labcore.parts import Findings, Part, fingerprint, run_experiment
-from labcore.runs import Progress, Result, Table, silent
+from labcore.runs import Progress, Result, Table, committed, silent
 from labcore.tokens import methods, samples
 from labcore.tokens.channel import Channel
 from labcore.tokens.data import Canvases, pool
@@ -48,18 +47,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of tokens: lab run tokens --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, "tokens")
 
 
 @cache

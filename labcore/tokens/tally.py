@@ -1,25 +1,12 @@
 """Rows of the long tables, picked and averaged over seeds."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-Rows = Sequence[Mapping[str, Any]]
+from labcore.tally import Rows, distinct, pick
 
-
-def pick(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
-    """The rows whose columns equal the wanted values.
-
-    >>> pick([{"a": 1}, {"a": 2}], a=2)
-    [{'a': 2}]
-    """
-    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
-
-
-def distinct(rows: Rows, column: str) -> list[Any]:
-    """The values of a column, each once, in order of appearance."""
-    return list(dict.fromkeys(row[column] for row in rows))
+__all__ = ["Rows", "at_rate", "distinct", "over_seeds", "paired", "pick"]
 
 
 def over_seeds(rows: Rows, method: str, budget: float, **wanted: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ reads its cells), :mod:`.layers`, :mod:`.models` and :mod:`.pipeline` (the bench
 when it is first used.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "cells": "CellComplex cycle_basis cycle_lifting",
@@ -29,15 +28,4 @@ _HOMES = {
     "sequences": "NodeSequencer RankOperators neighbor_batches rank_operators",
     "surfaces": "disjoint_union surface surfaces",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

@@ -5,14 +5,14 @@ Finished runs are kept until the whole table is there; a run that is killed goes
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from labcore.assets.store import cache_root
 from labcore.grid import run_grid, task_id
-from labcore.runs import Progress, Result, Table, record, silent
+from labcore.runs import Progress, Result, Table, committed, record, silent
 from labcore.topology.pipeline import as_params, run_choice
 from labcore.topology.settings import Config
 from labcore.topology.tally import distinct, pick, spread
@@ -110,18 +110,7 @@ def board_row(choice: dict[str, Any], seed: int, found: dict[str, Any]) -> dict[
     }
 
 
-def load_result(which: Literal["full", "quick"] = "full") -> Result:
-    """A committed result.
-
-    Raises:
-        FileNotFoundError: there is none; the message has the command that makes it.
-    """
-    path = Path(__file__).parent / "results" / f"{which}.npz"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no {which} result of topology: lab run topology --{which} --out {path.parent}"
-        )
-    return Result.load(path)
+load_result = partial(committed, "topology")
 
 
 def summary(result: Result) -> Table:

@@ -182,6 +182,6 @@ def test_figures_are_finished_and_say_their_numbers(result):
 
 
 def test_a_single_run_has_no_spread():
-    assert math.isnan(tally.spread([0.5]).deviation)
-    with pytest.raises(ValueError, match="no runs"):
+    assert math.isnan(tally.spread([0.5]).sd)
+    with pytest.raises(ValueError, match="no trials"):
         tally.spread([])

@@ -272,5 +272,5 @@ def test_paired_differences_need_equal_splits(full):
     assert paired(rows, "karate", "GCN", "GCN").mean == 0
     with pytest.raises(ValueError, match="same splits"):
         paired(rows, "karate", "GCN", "nothing")
-    with pytest.raises(ValueError, match="no runs"):
+    with pytest.raises(ValueError, match="no trials"):
         spread([])

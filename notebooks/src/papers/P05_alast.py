@@ -207,7 +207,7 @@ runs = pick(tables["runs"], model="small")
 for name in distinct(runs, "strategy"):
     score = over_runs(runs, "accuracy", strategy=name)
     spent = over_runs(runs, "cpu_seconds", strategy=name).mean
-    print(f"{name:18s}{score.mean:7.1%} ± {score.deviation:.1%}  {spent:5.1f} CPU s")
+    print(f"{name:18s}{score.mean:7.1%} ± {score.sd:.1%}  {spent:5.1f} CPU s")
 for row_ in pick(tables["baselines"], model="small", seed=0):
     print(f"{row_['baseline']:38s}{row_['accuracy']:7.1%}")
 
