@@ -46,7 +46,7 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
         lambda: memory(3 if quick else 12),
     ]
     if not quick:
-        races += [language_model, lambda: mergekit("task_arithmetic"), lambda: mergekit("ties")]
+        races += [language_model, lambda: mergekit("task_arithmetic")]
     table: list[Row] = []
     for done, race in enumerate(races):
         table += race()

@@ -1,9 +1,10 @@
 """Merging checkpoints on disk: memory against holding everything, a language model, mergekit.
 
 The language model is SmolLM2-135M with two short fine-tunes made here, float32 on disk. mergekit
-has no TSV-Merge; where both have the method (task arithmetic, TIES trimmed by tensor) it is raced
-as its users run it, a process from start to finish, against ``lab merge`` run the same way. CPU
-seconds and anonymous memory are those of the whole process.
+has no TSV-Merge; task arithmetic is raced as its users run it, a process from start to finish,
+against ``lab merge`` run the same way. (TIES differs where many magnitudes tie at the threshold, as
+after a few steps of AdamW: mergekit keeps an exact count of them, we keep them all.) CPU seconds and
+anonymous memory are those of the whole process.
 """
 
 import json
@@ -34,7 +35,6 @@ from labcore.runtime import limit_threads
 Row = dict[str, Any]
 Merge = Callable[[Sequence[Tensor]], Tensor]
 STEPS, WINDOW = 8, 128  # of a short fine-tune
-KEPT = 0.2  # of TIES
 
 
 class OnDisk:
@@ -148,15 +148,11 @@ def mergekit_race(method: str) -> tuple[tuple[float, float], tuple[float, float]
             "merge_method": method,
             "base_model": str(disk.base),
             "models": [
-                {"model": str(path), "parameters": {"weight": 1.0, "density": KEPT}}
-                for path in disk.tuned.values()
+                {"model": str(path), "parameters": {"weight": 1.0}} for path in disk.tuned.values()
             ],
-            "parameters": {"normalize": method == "ties", "rescale": False},
+            "parameters": {"normalize": False},
             "dtype": "float32",
         }
-        if method != "ties":
-            for model in recipe["models"]:
-                del model["parameters"]["density"]
         (disk.home / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
         tasks = [f"{task}={path}" for task, path in disk.tuned.items()]
         lab = [sys.executable, "-m", "labcore.cli", "merge", str(disk.base), *tasks]

@@ -41,7 +41,6 @@ from labcore.runs import Result
 from labcore.uploads import UploadError
 
 ASSETS = ("mnist", "fashion-mnist", "digits-photos", "dejavu-fonts")
-WIDTH = 96  # smaller side of every matrix
 VIEWS = ("layers", "methods", "compression", "pictures", "plane", "language")
 PARAMETERS: Table = {
     "tasks": Several(TASKS[:8], TASKS, "whose fine-tuned models are merged"),
@@ -147,7 +146,7 @@ def the_layers(tasks: tuple[str, ...], rank: int | None) -> None:
             result.where("matrices")[: cumulative.shape[1]],
             tasks,
             part=part,
-            kept=(rank or WIDTH // len(tasks)) / WIDTH,
+            kept=live.kept_share(len(tasks), rank),
         ),
         "spectra",
     )

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from labcore.blocks.vit import ViTConfig
 from labcore.merging import training
 from labcore.merging.baselines import MERGERS
 from labcore.merging.checkpoints import HELD, PICTURES, Models, committed_path, unpack
@@ -229,6 +230,16 @@ def interference(tasks: Sequence[str], *, rank: int | None = None) -> tuple[Tabl
         )
         pairs.append((found.pairwise / (totals[:, None] + totals)).numpy())
     return rows, np.mean(pairs, 0)
+
+
+def kept_share(tasks: int, rank: int | None = None) -> float:
+    """Share of a matrix's components that each task keeps; every matrix here has rank 96.
+
+    >>> kept_share(8), kept_share(8, 24)
+    (0.125, 0.25)
+    """
+    width = ViTConfig().hidden_size
+    return (rank or width // tasks) / width
 
 
 @dataclass(frozen=True)
