@@ -3,7 +3,7 @@
 The language model is SmolLM2-135M with two short fine-tunes made here, float32 on disk. mergekit
 has no TSV-Merge; task arithmetic is raced as its users run it, a process from start to finish,
 against ``lab merge`` run the same way. (TIES differs where many magnitudes tie at the threshold, as
-after a few steps of AdamW: mergekit keeps an exact count of them, we keep them all.) CPU seconds and
+after a few steps of AdamW: mergekit keeps an exact count of them, we keep all.) CPU seconds and
 anonymous memory are those of the whole process.
 """
 
