@@ -2,9 +2,9 @@
 
 The language model is SmolLM2-135M with two short fine-tunes made here, float32 on disk. mergekit
 has no TSV-Merge; task arithmetic is raced as its users run it, a process from start to finish,
-against ``lab merge`` run the same way. (TIES differs where many magnitudes tie at the threshold, as
-after a few steps of AdamW: mergekit keeps an exact count of them, we keep all.) CPU seconds and
-anonymous memory are those of the whole process.
+against ``lab merge`` run the same way. TIES is not raced: on this model the two gave different
+weights (up to 1.2e-3), and why is not settled. CPU seconds and anonymous memory are those of the
+whole process.
 """
 
 import json

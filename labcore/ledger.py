@@ -79,14 +79,21 @@ def kept(name: str, folder: Path = FOLDER) -> Kept | None:
 
 
 def races(folder: Path = FOLDER) -> list[Row]:
-    """All saved races of all topics: the rows with ``met``, ``created`` and ``quick`` added."""
+    """All saved races of all topics: the rows with ``met``, ``created`` and ``quick`` added.
+
+    ``met`` is None where a race has no goal.
+    """
     rows: list[Row] = []
     for path in sorted(folder.glob("*.json")):
         run = kept(path.stem, folder)
         if run is not None and path.stem != "growth":
             extra = {"created": run.created, "quick": run.quick}
-            rows += [row | {"met": row["ratio"] >= row["goal"]} | extra for row in run.rows]
+            rows += [row | {"met": _met(row)} | extra for row in run.rows]
     return rows
+
+
+def _met(row: Row) -> bool | None:
+    return None if row["goal"] is None else bool(row["ratio"] >= row["goal"])
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
@@ -159,7 +166,7 @@ def races_figure(rows: Sequence[Row], work: str = "") -> "go.Figure":
 
     from labcore import viz
 
-    chosen = [row for row in rows if not work or row["work"] == work]
+    chosen = [row for row in rows if row["met"] is not None and work in ("", row["work"])]
     if not chosen:
         raise ValueError(f"no race of {work or 'any topic'} was saved: lab bench {work} --save")
     fig = go.Figure()

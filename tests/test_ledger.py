@@ -43,9 +43,11 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
 
 
 def test_races_say_whether_the_goal_is_met(tmp_path: Path) -> None:
-    ledger.keep("kvcache", [RACE, RACE | {"ratio": 1.4}], quick=False, folder=tmp_path)
+    rows = [RACE, RACE | {"ratio": 1.4}, RACE | {"goal": None}]
+    ledger.keep("kvcache", rows, quick=False, folder=tmp_path)
     ledger.keep("growth", measurements(1), quick=False, folder=tmp_path)
-    assert [row["met"] for row in ledger.races(tmp_path)] == [True, False]
+    assert [row["met"] for row in ledger.races(tmp_path)] == [True, False, None]
+    assert "1 of 2 races" in ledger.races_figure(ledger.races(tmp_path)).layout.meta["alt"]
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.5])

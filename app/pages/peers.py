@@ -42,12 +42,12 @@ def races() -> None:
 
 
 def _race(row: ledger.Row) -> dict[str, str]:
-    mark = "✔" if row["met"] else "✘"
+    mark = {True: "✔ ", False: "✘ ", None: "none"}[row["met"]]
     return {
         "Race": f"**{row['work']}**: {plain(row['name'])}",
         "Peer": plain(f"{row['peer']} {row['peer_version']}"),
         "Ratio": f"{row['ratio']:.3g}",
-        "Goal": f"{mark} {row['goal']:.3g}",
+        "Goal": mark if row["goal"] is None else f"{mark}{row['goal']:.3g}",
         "Agreement": plain(row["agreement"]),
     }
 

@@ -13,7 +13,6 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,7 +118,9 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     return replace(result, provenance=spent)
 
 
-load_result = partial(committed, "book")
+def load_result(which: str = "full") -> Result:
+    """A committed result; no model is needed. Raises as :func:`labcore.runs.committed`."""
+    return committed("book", which)
 
 
 def summary(result: Result) -> Table:

@@ -1,7 +1,9 @@
 """Claims of "Task Singular Vectors: Reducing Task Interference in Model Merging".
 
 Gargiulo, Crisostomi, Bucarelli, Scardapane, Silvestri, Rodola, CVPR 2025, arXiv 2412.00081. The
-rules were written before the full run; that of the 3 % after a trial on validation pictures.
+rules were written before the full run of this recipe, after that of an earlier one with larger
+updates, on which alpha = 1 did not hold (see :class:`labcore.merging.training.Recipe`); that of the
+3 % came after a trial on validation pictures.
 Accuracies are normalised: merged over each task's own fine-tuned accuracy, the ratio per task
 first, then the mean.
 """

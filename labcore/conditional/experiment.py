@@ -6,7 +6,6 @@ nothing. Settings: :mod:`.settings`.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from labcore.conditional.measure import distinct, over_seeds, pick
@@ -39,7 +38,9 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-load_result = partial(committed, "conditional")
+def load_result(which: str = "full") -> Result:
+    """A committed result; no model is needed. Raises as :func:`labcore.runs.committed`."""
+    return committed("conditional", which)
 
 
 def _seeds(config: Config) -> tuple[int, ...]:

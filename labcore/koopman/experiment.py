@@ -52,7 +52,9 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-load_result = partial(committed, TOPIC)
+def load_result(which: str = "full") -> Result:
+    """A committed result; no model is needed. Raises as :func:`labcore.runs.committed`."""
+    return committed(TOPIC, which)
 
 
 def trained(network: str) -> Any:

@@ -10,8 +10,7 @@ few triples a task), :mod:`.baselines` (the other mergers) and :mod:`.streaming`
 than memory). A name loads when it is first used: drawing needs no torch.
 """
 
-from importlib import import_module
-from typing import Any
+from labcore.lazy import public_names
 
 _HOMES = {
     "baselines": "MERGERS breadcrumbs consensus_ta dare iso_c iso_cts tall_masks task_arithmetic "
@@ -25,15 +24,4 @@ _HOMES = {
     "tsv": "FactorCache normalized_accuracy tsv_merge tsv_merge_matrix",
     "vectors": "MatrixPolicy TaskVector apply task_vector",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, _HOMES)  # noqa: PLE0605

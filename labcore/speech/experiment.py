@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,9 @@ def _exhibit(config: Config, found: dict[str, Any], progress: Progress) -> None:
             found["tables"].setdefault(name, []).extend(rows)
 
 
-load_result = partial(committed, "speech")
+def load_result(which: str = "full") -> Result:
+    """A committed result; no model is needed. Raises as :func:`labcore.runs.committed`."""
+    return committed("speech", which)
 
 
 def _tasks(config: Config) -> Iterator[dict[str, Any]]:

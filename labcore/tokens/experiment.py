@@ -5,7 +5,7 @@ of the gate; class attention of a real ViT-S on photographs. Settings: :mod:`.se
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -47,7 +47,9 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     )
 
 
-load_result = partial(committed, "tokens")
+def load_result(which: str = "full") -> Result:
+    """A committed result; no model is needed. Raises as :func:`labcore.runs.committed`."""
+    return committed("tokens", which)
 
 
 @cache
