@@ -181,7 +181,7 @@ def test_measures() -> None:
     assert mutual_information(np.zeros((3, 5))) == 0
     curve = [{"ratio": 0.2, "accuracy": 0.5}, {"ratio": 0.6, "accuracy": 0.9}]
     assert np.isnan(at_cost(curve, 0.1))
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="no trials"):
         spread([])
     with pytest.raises(ValueError, match="same seeds"):
         paired([{"seed": 0, "accuracy": 1}], [{"seed": 1, "accuracy": 1}])

@@ -9,7 +9,7 @@ import pytest
 
 import labcore.tokens
 
-MODULES = ("checks", "gates", "masked", "link", "scorers", "tally", "training", "photographs")
+MODULES = ("checks", "gates", "masked", "link", "scorers", "training", "photographs")
 
 
 @pytest.mark.parametrize("name", MODULES)
