@@ -66,7 +66,8 @@ def the_claims() -> None:
     st.markdown(tally(rows))
     for topic, group in groupby(rows, key=lambda row: row["work"]):
         of_work = list(group)
-        with st.expander(f"**{short_title(work(topic).id)}**  {tally(of_work)}"):
+        title = "The book" if topic == "book" else short_title(work(topic).id)
+        with st.expander(f"**{title}**  {tally(of_work)}"):
             claims_table(of_work)
     downloads(rows, "claims", "Download claims")
 
