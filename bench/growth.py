@@ -124,7 +124,7 @@ def _merging() -> Iterator[Curve]:
 
     name, work = "TSV-Merge of one matrix", "merging"
     yield Curve(
-        name, work, "tasks (256 wide)", (2, 4, 8, 16, 32), lambda n: merge(n, 256), "1", "0"
+        name, work, "tasks (256 wide)", (2, 4, 8, 16, 32), lambda n: merge(n, 256), "0 to 1", "0"
     )
     widths = (128, 192, 256, 384, 512)
     yield Curve(name, work, "width (8 tasks)", widths, lambda n: merge(8, n), "3", "2")
