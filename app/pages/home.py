@@ -49,9 +49,12 @@ def works_table() -> None:
 
 def _work_row(entry: Work, states: dict[str, str]) -> dict[str, str]:
     needs = [f"{name} {STATES[states[name]]}" for name in page_assets(entry.page)]
+    title = plain(entry.title)
     return {
         "": f"**{entry.id}**",
-        "Work": f"**{short_title(entry.id)}**. {plain(entry.title)}",
+        "Work": f"**{title}**"
+        if entry.section == "Book"
+        else f"**{short_title(entry.id)}**. {title}",
         "Question": plain(entry.question),
         "Models and data": ", ".join(needs) or "none: opens as it is",
     }

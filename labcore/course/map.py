@@ -135,7 +135,7 @@ def course_map(works: Sequence[Work], built: Collection[str]) -> go.Figure:
         ),
         caption=(
             "Circles are chapters of the book, squares are papers; an arrow says what to read "
-            "first. Full colour is open now: click it. Pale ones are coming."
+            "first. Click one to open it." + " Pale ones are coming." * (open_now < len(works))
         ),
         source="labcore.course.map.course_map",
         params={"built": sorted(built)},
