@@ -52,6 +52,7 @@ PEERS: dict[str, Peer] = {
     "nbgrader": Peer(("nbgrader==0.9.6",), ("course",)),
     "peft": Peer(("peft==0.21.2",), ("finetuning",), deps=False),
     "pydmd": Peer(("pydmd==2025.8.1",), ("koopman",)),
+    "pytest-cov": Peer(("pytest-cov==7.0.0",), (), light=False),
     "pysindy": Peer(("pysindy==2.1.0",), ("koopman",)),
     "scikit-learn": Peer(("scikit-learn==1.9.1",), ("koopman", "conditional")),
     "timm": Peer(("timm==1.0.31",), ("finetuning",), deps=False),
