@@ -1,9 +1,9 @@
 """The models of the experiment on disk: made once, resumed after a kill, and packed into one file.
 
-``python -m labcore.merging.checkpoints`` trains two pre-training seeds into ``out/merging`` (the
-second on the first eight tasks only), packs each (a base and one-shot heads in half precision,
-every task vector in 31 steps a row), and puts them and the page's test pictures among the committed
-results. The experiment reads packed files only, so what it measures is what is committed.
+``python -m labcore.merging.checkpoints`` trains two pre-training seeds into ``out/merging``, packs
+each (a base and one-shot heads in half precision, every task vector in 31 steps a row), and puts
+them and the page's test pictures among the committed results. The experiment reads packed files
+only, so what it measures is what is committed.
 """
 
 import shutil
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / "out" / "merging"
 PICTURES = RESULTS / "pictures.npz"
 HELD = 200  # committed test pictures a task
-TRAINED = {0: 20, 1: 8}  # pre-training seed -> on how many of the tasks, the first ones
+SEEDS = (0, 1)  # pre-training seeds that are committed
 _STEPS = 15  # a packed row runs from -15 to 15 times its scale
 
 
@@ -61,7 +61,7 @@ def make_all(
     Returns:
         The packed file, ``folder/seed<seed>/packed.npz``.
     """
-    recipe, tasks = recipe or training.Recipe(), TASKS[: TRAINED.get(seed, len(TASKS))]
+    recipe = recipe or training.Recipe()
     folder = folder / f"seed{seed}"
     packed = folder / "packed.npz"
     if packed.exists():
@@ -69,15 +69,15 @@ def make_all(
     if not (folder / "base.safetensors").exists():
         _save(training.pretrain(recipe, seed), folder / "base.safetensors")
     base = load_file(folder / "base.safetensors")
-    heads = {task: training.prototype_head(base, task, seed) for task in tasks}
+    heads = {task: training.prototype_head(base, task, seed) for task in TASKS}
     taus = {}
-    for done, task in enumerate(tasks):
-        progress(done, len(tasks), f"seed {seed}: {task}")
+    for done, task in enumerate(TASKS):
+        progress(done, len(TASKS), f"seed {seed}: {task}")
         path = folder / f"{task}.safetensors"
         if not path.exists():
             _save(training.finetune(base, heads[task], task, recipe, seed), path)
         taus[task] = task_vector(base, load_file(path))
-    progress(len(tasks), len(tasks), f"seed {seed}")
+    progress(len(TASKS), len(TASKS), f"seed {seed}")
     return pack(Models(base, heads, taus), packed)
 
 
@@ -174,7 +174,7 @@ def _save(tensors: StateDict, path: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for number in TRAINED:
+    for number in SEEDS:
         made = make_all(number)
         with replacing(committed_path(number)) as copy:
             shutil.copyfile(made, copy)

@@ -2,7 +2,7 @@
 
 Every merger is scored at alpha = 1 and at the alpha that validation pictures choose from one grid,
 the same for all. TSV-Compress is scored over its size, with the task known and with a router;
-interference and spectra of every layer are kept. Two pre-training seeds, the second on 8 tasks.
+interference and spectra of every layer are kept. Two pre-training seeds.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Config:
     Attributes:
         seed: Decides which pictures are scored, and DARE's draws.
         pretraining: Pre-training seeds of the models.
-        counts: Numbers of tasks; a seed takes part up to the number that it was trained on.
+        counts: Numbers of tasks.
         test_images: Test pictures a task. val_images: Validation pictures a task.
         methods: Names in ``MERGERS``.
         grid: Values of alpha.
@@ -66,7 +66,7 @@ class Config:
 
     @classmethod
     def full(cls, seed: int = 0) -> "Config":
-        """The committed results: 8, 14 and 20 tasks, 8 with a second pre-training seed."""
+        """The committed results: 8, 14 and 20 tasks, two pre-training seeds."""
         from labcore.merging.measure import METHODS
 
         return cls(
@@ -129,7 +129,7 @@ def _parts(config: Config) -> list[Part]:
     parts = []
     for seed in config.pretraining:
         parts.append(part(f"seed{seed}-spectra", 2, measure.spectra_of, seed))
-        for count in _counts(config, seed):
+        for count in config.counts:
             of = f"seed{seed}-tasks{count}"
             parts.append(part(f"{of}-base", 1, measure.base_of, seed, count))
             for method in config.methods:
@@ -140,23 +140,15 @@ def _parts(config: Config) -> list[Part]:
     return parts
 
 
-def _counts(config: Config, seed: int) -> list[int]:
-    """Numbers of tasks that a seed was trained on."""
-    from labcore.merging.checkpoints import TRAINED
-    from labcore.merging.data import TASKS
-
-    return [n for n in config.counts if n <= TRAINED.get(seed, len(TASKS))]
-
-
 def _setting(config: Config, seed: int) -> "Setting":
-    """Models, factors and pictures of a seed, on all its tasks."""
+    """Models, factors and pictures of a seed, on the most tasks that are asked for."""
     from labcore.merging.checkpoints import models_of
     from labcore.merging.data import TASKS
     from labcore.merging.evaluate import Bench
     from labcore.merging.measure import Setting
     from labcore.merging.tsv import FactorCache
 
-    models, most = models_of(seed), max(_counts(config, seed))
+    models, most = models_of(seed), max(config.counts)
     bench = Bench(models, TASKS[:most], config.test_images, config.val_images, config.seed)
     cached = FactorCache(models.first(most))
     return Setting(bench, cached, seed, most, bench.own(), bench.own(val=True))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labcore.merging.factors import Factors, inverse_root, truncated_svd
+from labcore.merging.factors import Factors, inverse_root, truncated_svd, whitener
 from labcore.merging.interference import (
     POLAR_TOL,
     Matrices,
@@ -48,10 +48,9 @@ def tsv_merge_matrix(
     """
     left, s, right = stacked(as_factors(deltas_or_factors, rank, tol))
     if orthogonalize and len(s):
-        root_left, _ = inverse_root(left.T @ left, POLAR_TOL)
-        root_right, _ = inverse_root(right.T @ right, POLAR_TOL)
+        root_left, root_right = whitener(left, POLAR_TOL), whitener(right, POLAR_TOL)
         if not return_factors:
-            return left @ ((root_left * s) @ root_right) @ right.T
+            return torch.linalg.multi_dot((left, root_left * s, root_right, right.T))
         left, right = left @ root_left, right @ root_right
     merged = Factors(left, s, right.T)
     return merged if return_factors else merged.dense()
