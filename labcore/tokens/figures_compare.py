@@ -141,13 +141,19 @@ def noise_map(rows: Rows, *, link: LinkBudget | None = None) -> go.Figure:
     )  # fmt: skip
     times = [link.latency(rate * TOKENS).milliseconds for rate in spent]
     for ms, place in _latency_lines(times):
-        fig.add_vline(x=place, line={"color": "white", "width": 1.2, "dash": "dash"})
+        for row in range(len(snrs) + 1):  # between the rows, so that no number is struck through
+            fig.add_shape(
+                type="line", x0=place, x1=place, y0=row - 0.72, y1=row - 0.28, yref="y",
+                line={"color": "white", "width": 2},
+            )  # fmt: skip
         fig.add_annotation(
             x=place, y=1.0, yref="paper", yanchor="bottom", text=f"{ms:g} ms", showarrow=False
         )
     ticks = {"tickvals": np.arange(len(budgets)), "ticktext": [f"{b:g}" for b in budgets]}
     fig.update_xaxes(title_text="rate asked for; above: equal latency", **ticks)
-    fig.update_yaxes(title_text="signal-to-noise ratio (dB)", type="category")
+    fig.update_yaxes(
+        title_text="signal-to-noise ratio (dB)", type="category", range=[-0.5, len(snrs) - 0.5]
+    )
     fig.update_layout(margin={"t": 90})
     best = max(gate, key=lambda r: r["accuracy"])
     return viz.finish(
@@ -156,7 +162,7 @@ def noise_map(rows: Rows, *, link: LinkBudget | None = None) -> go.Figure:
         alt=f"Best {best['accuracy']:.3f} at {best['budget']:g} and {best['snr_db']:g} dB; latency "
         f"from {times[0]:.1f} ms (asked {budgets[0]:g}) to {times[-1]:.1f} ms "
         f"(asked {budgets[-1]:g}).",
-        caption="Dashed lines: equal latency at the rate really spent. A deadline says how far to "
+        caption="White marks: equal latency at the rate really spent. A deadline says how far to "
         "the right one may go, and the noise how much that buys.",
         source="noise_map",
         height=460,
@@ -193,7 +199,7 @@ def asked_spent(spent: Float[np.ndarray, "m n"], budgets: Sequence[float]) -> go
     for budget, rates in zip(budgets, spent.astype(float), strict=True):
         fig.add_violin(
             x=[f"{budget:g}"] * len(rates), y=rates, name=f"{budget:g}", showlegend=False,
-            line_color=viz.PALETTE[0], points=False, meanline_visible=True,
+            line_color=viz.PALETTE[0], points=False, meanline_visible=True, spanmode="hard",
         )  # fmt: skip
     fig.add_scatter(
         x=[f"{b:g}" for b in budgets], y=list(budgets), mode="markers", name="asked",

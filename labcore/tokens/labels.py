@@ -13,6 +13,7 @@ _STYLES: dict[str, tuple[str, int, int, int]] = {
     "gate_sent": ("gate, class token sent", 5, 0, 7),
     "gate_sent_topk": ("gate, class token sent, top-k", 5, 1, 7),
     "gate_joint": ("gate, all trained at once", 5, 2, 1),
+    "gate_joint_topk": ("gate, all trained at once, top-k", 5, 3, 1),
     "gate_fixed": ("gate for 0.2 only", 2, 1, 6),
     "gate_fixed_topk": ("gate for 0.2 only, top-k", 2, 2, 6),
     "class_alone": ("class token alone", 6, 0, 6),

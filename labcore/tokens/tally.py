@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from labcore.tally import Rows, distinct, pick
 
-__all__ = ["Rows", "at_rate", "distinct", "over_seeds", "paired", "pick"]
+__all__ = ["Rows", "at_rate", "best_precision", "distinct", "over_seeds", "pick"]
 
 
 def over_seeds(rows: Rows, method: str, budget: float, **wanted: Any) -> dict[str, Any]:
@@ -30,21 +31,6 @@ def over_seeds(rows: Rows, method: str, budget: float, **wanted: Any) -> dict[st
     }
 
 
-def paired(rows: Rows, method: str, control: str, budget: float) -> tuple[float, float, int]:
-    """Accuracy of a method minus its control's, seed by seed: mean, standard error, seeds.
-
-    Raises:
-        ValueError: the two were not measured with the same seeds.
-    """
-    ours = {row["seed"]: row["accuracy"] for row in pick(rows, method=method, budget=budget)}
-    theirs = {row["seed"]: row["accuracy"] for row in pick(rows, method=control, budget=budget)}
-    if not ours or ours.keys() != theirs.keys():
-        raise ValueError(f"{method!r} and {control!r} share no seeds at budget {budget}")
-    gaps = np.array([ours[seed] - theirs[seed] for seed in ours])
-    error = gaps.std(ddof=1) / len(gaps) ** 0.5 if len(gaps) > 1 else float("nan")
-    return float(gaps.mean()), float(error), len(gaps)
-
-
 def at_rate(rows: Rows, method: str, rate: float, column: str = "accuracy") -> list[float]:
     """A column at a *spent* rate, one number a seed, straight between the measured points.
 
@@ -56,3 +42,17 @@ def at_rate(rows: Rows, method: str, rate: float, column: str = "accuracy") -> l
         x, y = np.array(points).T
         values.append(float(np.interp(rate, x, y)))
     return values
+
+
+def best_precision(kinds: UInt8[np.ndarray, "n t"], budget: float) -> float:
+    """Precision of a selector that knows the digit: some canvases have fewer tokens of it.
+
+    Args:
+        kinds: 2 for tokens that hold ink of the digit.
+        budget: Share of the tokens that is kept, rounded up.
+
+    >>> best_precision(np.array([[2, 0, 0, 0], [2, 2, 2, 0]], np.uint8), 0.5)
+    0.75
+    """
+    kept = int(np.ceil(budget * kinds.shape[1] - 1e-9))
+    return float(np.minimum((kinds == 2).sum(-1), kept).mean() / kept)

@@ -63,8 +63,10 @@ def test_the_map_has_lines_of_equal_latency_at_their_places() -> None:
     fig = figures.noise_map(NOISE, link=link)
     np.testing.assert_allclose(fig.data[0].z, [[3.45, 3.5, 3.65], [3.65, 3.7, 3.85]])
     times = [1e3 * link.latency(b * 49).total for b in BUDGETS]
-    assert len(fig.layout.shapes) == len(fig.layout.annotations) >= 2
-    for line, name in zip(fig.layout.shapes, fig.layout.annotations, strict=True):
+    names, marks = fig.layout.annotations, len(fig.data[0].y) + 1  # one above and below each row
+    assert len(names) >= 2
+    assert len(fig.layout.shapes) == marks * len(names)
+    for line, name in zip(fig.layout.shapes[::marks], names, strict=True):
         ms = float(name.text.removesuffix(" ms"))
         assert line.x0 == pytest.approx(np.interp(ms, times, range(3)), abs=1e-6)
     assert _latency_lines([4.0, 4.0, 6.4])[-1] == pytest.approx((6.0, 1 + 2 / 2.4))

@@ -1,10 +1,13 @@
 """Claims, figures and live sending on the committed result; a small run from end to end."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from labcore import claims, runs, viz
-from labcore.claims.tokens import CLAIMS
+from labcore.claims.tokens import CLAIMS, RIVALS
 from labcore.tokens import figures
 from labcore.tokens.experiment import load_result, run, summary
 from labcore.tokens.live import as_canvas, send
@@ -27,7 +30,9 @@ def made(gate: float, topk: float, sent_precision: float, precision: float, rate
     rows = curve("gate", gate, precision, rate) + curve("gate_topk", topk, precision)
     for rival in ("magnitude", "class_attention", "merging", "predictor"):
         rows += curve(rival, 0.6, 0.3)
-    rows += curve("random", 0.5, 0.17) + curve("gate_fixed_topk", 0.62, 0.3)
+    rows += curve("random", 0.5, 0.17)
+    rows += [row | {"budget": 1.0} for row in rows if row["method"] in RIVALS]
+    rows += curve("gate_fixed_topk", 0.62, 0.3)
     rows += curve("gate_sent_topk", 0.5, sent_precision)
     rows += [row | {"budget": 0.0} for row in curve("class_alone", 0.5, 0.0)]
     rows += [row | {"budget": 1.0} for row in curve("gate_topk", topk + whole, 0.17)]
@@ -39,9 +44,13 @@ def made(gate: float, topk: float, sent_precision: float, precision: float, rate
                         ("class_attention", (0.6, 0.5)))
         for s, a in zip((20.0, 0.0), pair, strict=True)
     ]  # fmt: skip
-    clock = runs.record("tokens", {}, seeds=(0,), command="test")
+    rows += curve("halting", 0.6, 0.3)
+    clock = runs.record("tokens", {"tuning": {"steps": 3, "batch": 5}}, seeds=(0,), command="test")
     base = [{"digit_share": 0.17, "accuracy": 0.9, "images": 10}]
-    return clock.result(arrays={}, tables={"curves": rows, "noise": noise, "base": base})
+    kinds = np.array([[2, 2, 0, 0, 1]], np.uint8)
+    return clock.result(
+        arrays={"kinds": kinds}, tables={"curves": rows, "noise": noise, "base": base}
+    )
 
 
 GOOD, POOR = made(0.7, 0.7, 0.1, 0.7), made(0.4, 0.4, 0.8, 0.2, rate=0.9, whole=0.0)
@@ -56,6 +65,22 @@ def test_verdicts_follow_from_the_numbers(name: str) -> None:
 def test_half_of_a_claim_holds_in_part() -> None:
     assert BY_ID["fifth"].measure(made(0.7, 0.605 + 0.0, 0.1, 0.7)).verdict == "holds"
     assert BY_ID["meaningful"].measure(made(0.7, 0.7, 0.1, 0.4)).verdict == "holds in part"
+
+
+def test_halting_is_a_part_of_the_first_claim_and_sizes_come_from_the_result() -> None:
+    weaker = made(0.59, 0.7, 0.1, 0.7)  # above random, below halting
+    found = BY_ID["better"].measure(weaker)
+    assert found.verdict == "holds in part"
+    assert found.passed[-1] is False
+    assert "halting at its one rate -0.010" in found.measured
+    assert "fine-tuned on 15 canvases" in found.sample
+
+
+def test_the_committed_result_is_that_of_the_full_preset() -> None:
+    result = load_result()
+    assert result.config == json.loads(json.dumps(asdict(Config.full())))
+    assert result.provenance.command == "lab run tokens --full --seed 0"
+    assert {row["method"] for row in result.tables["curves"]} >= set(METHODS)
 
 
 def test_the_committed_claims_show_numbers() -> None:
