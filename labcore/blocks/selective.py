@@ -1,9 +1,8 @@
 """The selective scan of Mamba with a state to start from and one to hand on, and its relatives.
 
 The recurrence is that of :mod:`labcore.blocks.ssm`. For short sequences in large batches (a node of
-a complex reads four tokens) there is a fused form with its own gradient: time outermost, channels
-innermost, blocks of the batch that stay in the cache. Beside it Blelloch's tree, and Mamba-2's scan
-as matrix products.
+a complex reads four tokens) there is a fused form in :mod:`.fused_scan`. Beside it Blelloch's tree,
+and Mamba-2's scan as matrix products.
 """
 
 import math
@@ -14,11 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from labcore.blocks.fused_scan import FusedScan
 from labcore.blocks.ssm import scan
 
 SCANS = ("auto", "fused", "sequential", "associative", "blelloch", "chunked", "reference")
 _SSM = {"sequential": "loop", "associative": "doubling", "chunked": "chunked"}
-BLOCK = 1 << 19  # numbers of all steps that are worked on together
 
 
 def mamba_scan(
@@ -66,7 +65,7 @@ def mamba_scan(
         raise ValueError("fused works with euler, without h0 and return_state: use method='auto'")
     last: Tensor | None = None
     if method == "fused":
-        y: Tensor = _Fused.apply(u, delta, A, B, C)
+        y: Tensor = FusedScan.apply(u, delta, A, B, C)
     elif method == "reference":
         u_, d_, a_, b_, c_ = (x.double() for x in (u, delta, A, B, C))
         start = None if h0 is None else h0.double()
@@ -190,62 +189,6 @@ def combine_counts(length: int) -> dict[str, tuple[int, int]]:
         "hillis-steele": (doubling, rounds),
         "blelloch": (2 * (size - 1), 2 * rounds),
     }
-
-
-class _Fused(torch.autograd.Function):
-    """Selective scan with its own gradient; states and decays (r, t, n, e) are kept.
-
-    Blocks of r sequences fit the cache. Only the recurrence walks step by step, one call a step;
-    all else is done for the whole block at once: ``h_t = w_t + a_t h_{t-1}`` forwards, and
-    ``g_t = C_t gy_t + a_{t+1} g_{t+1}`` backwards. Nothing is divided, so nothing overflows.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        rates = A.T.contiguous()  # (n, e)
-        du, y, kept = delta * u, torch.empty_like(u), []
-        ctx.blocks = _blocks(len(u), u.shape[1] * rates.numel())
-        for rows in ctx.blocks:
-            decay = (delta[rows, :, None] * rates).exp_()
-            h = B[rows, :, :, None] * du[rows, :, None]
-            steps = h.unbind(1)
-            for before, now, a in zip(steps, steps[1:], decay.unbind(1)[1:], strict=False):
-                now.addcmul_(a, before)
-            torch.bmm(_flat(C[rows, :, None]), _flat(h), out=_flat(y[rows, :, None]))
-            kept += [h, decay]
-        ctx.save_for_backward(u, delta, rates, B, C, *kept)
-        return y
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        u, delta, rates, B, C, *kept = ctx.saved_tensors
-        gy, du = grads[0].contiguous(), delta * u
-        g_du, g_delta, g_B, g_C = (torch.empty_like(x) for x in (u, delta, B, C))
-        g_rates = torch.zeros_like(rates)
-        for rows, h, decay in zip(ctx.blocks, kept[::2], kept[1::2], strict=True):
-            g = C[rows, :, :, None] * gy[rows, :, None]  # of the states
-            steps = g.unbind(1)[::-1]
-            for after, now, a in zip(steps, steps[1:], decay.unbind(1)[:0:-1], strict=False):
-                now.addcmul_(a, after)
-            torch.bmm(_flat(h), _flat(gy[rows, :, :, None]), out=_flat(g_C[rows, :, :, None]))
-            torch.bmm(_flat(g), _flat(du[rows, :, :, None]), out=_flat(g_B[rows, :, :, None]))
-            torch.bmm(_flat(B[rows, :, None]), _flat(g), out=_flat(g_du[rows, :, None]))
-            q = decay[:, 1:].mul(g[:, 1:]).mul_(h[:, :-1])  # of the exponents delta A
-            g_delta[rows, 0] = 0
-            torch.sum(q * rates, 2, out=g_delta[rows, 1:])
-            g_rates += q.mul_(delta[rows, 1:, None]).sum((0, 1))
-        return g_du * delta, g_delta + g_du * u, g_rates.T, g_B, g_C
-
-
-def _flat(x: Tensor) -> Tensor:
-    """(r, t, i, j) as a batch of matrices (r t, i, j), the same memory."""
-    return x.view(-1, *x.shape[2:])
-
-
-def _blocks(batch: int, each: int) -> list[slice]:
-    size = max(1, BLOCK // max(each, 1))
-    return [slice(i, min(i + size, batch)) for i in range(0, batch, size)]
 
 
 def segsum(log_a: Float[Tensor, "*b t"]) -> Float[Tensor, "*b t t"]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from labcore.blocks import fused_scan
 from labcore.blocks.mamba import Bidirectional, MambaBlock
 from labcore.blocks.selective import SCANS, mamba_scan, segsum, ssd
 from labcore.topology.complexes import clique_complex
@@ -64,6 +65,18 @@ def agree(method, b, t, n):
 def test_gradcheck_of_the_fused_scan():
     x = inputs(2, 3, 2, 2, torch.float64)
     assert torch.autograd.gradcheck(lambda *a: mamba_scan(*a, method="fused"), x)
+
+
+@pytest.mark.parametrize(("tile", "walk"), [(1, 1), (40, 8), (96, 64)])
+def test_tiles_of_every_size_give_the_same(monkeypatch, tile, walk):
+    """One number a tile; some rows at some steps; several rows; the last ones shorter."""
+    x = inputs(5, 7, 2, 4, torch.float64)
+    wanted = torch.autograd.grad(mamba_scan(*x, method="reference").square().sum(), x)
+    monkeypatch.setattr(fused_scan, "TILE", tile)
+    monkeypatch.setattr(fused_scan, "WALK", walk)
+    found = torch.autograd.grad(mamba_scan(*x, method="fused").square().sum(), x)
+    for mine, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-10, atol=1e-12)
 
 
 def test_zoh_is_euler_up_to_the_square():
