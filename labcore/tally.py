@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 Rows = Sequence[Mapping[str, Any]]
+Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def pick(rows: Rows, **wanted: Any) -> list[Mapping[str, Any]]:
+def pick(rows: Sequence[Row], **wanted: Any) -> list[Row]:
     """The rows whose columns equal the wanted values.
 
     >>> pick([{"a": 1, "b": 2}, {"a": 2, "b": 3}], a=2)

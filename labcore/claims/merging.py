@@ -16,12 +16,11 @@ from labcore.merging.tally import (
     LABELS,
     MethodMean,
     compression_means,
-    distinct,
     interpolated,
     method_mean,
-    pick,
 )
 from labcore.runs import Result
+from labcore.tally import distinct, pick
 
 PAPER = "arXiv 2412.00081"
 SCALE = "ViT of 0.3 M parameters, 28x28 pictures, 8, 14 and 20 tasks"

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from labcore import viz
-from labcore.merging.tally import LABELS, MethodMean, distinct, pick
+from labcore.merging.tally import LABELS, MethodMean
 from labcore.runs import Table
+from labcore.tally import distinct, pick
 
 _STYLES = {
     "zero_shot": (7, 2, 5),

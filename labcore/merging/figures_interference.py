@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from labcore import viz
-from labcore.merging.tally import distinct, pick
 from labcore.runs import Table
+from labcore.tally import distinct, pick
 
 
 def interference_map(

@@ -3,8 +3,9 @@
 import plotly.graph_objects as go
 
 from labcore import viz
-from labcore.merging.tally import LABELS, distinct
+from labcore.merging.tally import LABELS
 from labcore.runs import Table
+from labcore.tally import distinct
 
 _LOOKS = (  # colour, pattern
     (viz.PALETTE[1], "/"),

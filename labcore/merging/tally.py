@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from labcore.runs import Result, Table
+from labcore.tally import distinct, pick
 
 LABELS = {
     "zero_shot": "base, not fine-tuned",
@@ -53,16 +53,6 @@ class MethodMean:
     alpha: float
     spread: float
     by_seed: tuple[float, ...]
-
-
-def pick(rows: Table, **wanted: Any) -> Table:
-    """Rows whose columns equal the wanted values."""
-    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
-
-
-def distinct(rows: Table, column: str) -> list[Any]:
-    """Values of a column in order of appearance."""
-    return list(dict.fromkeys(row[column] for row in rows))
 
 
 def score(rows: Table) -> Score:

@@ -8,7 +8,7 @@ from labcore.merging import language
 from labcore.merging.experiment import load_result
 from labcore.merging.files import open_checkpoint
 from labcore.merging.streaming import merge_checkpoints
-from labcore.merging.tally import pick
+from labcore.tally import pick
 
 
 def tiny():

@@ -27,7 +27,8 @@ import torch
 from labcore.merging import figures, live
 from labcore.merging.data import TASKS
 from labcore.merging.experiment import load_result
-from labcore.merging.tally import compression_means, distinct, means, method_mean, pick
+from labcore.merging.tally import compression_means, means, method_mean
+from labcore.tally import distinct, pick
 
 result = load_result()  # measurements that come with the lab
 tables = result.tables
