@@ -29,6 +29,7 @@ control = Controls(PARAMETERS)
     presets=(
         Preset("All visits", "dL/dx = 1.094048.", {"step": 5}),
         Preset("The wrong order", "u fired too early.", {"step": 5, "order": "first discovered"}),
+        Preset("Another input", "The same visits, other numbers.", {"step": 5, "x": -1.0}),
     ),
     then=("B09", "P01", "P05"),
 )

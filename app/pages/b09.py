@@ -24,6 +24,7 @@ control = Controls(PARAMETERS)
     code=(ResidualStack, layer_norm, batch_norm, dropout),
     presets=(
         Preset("Shallow", "Hardly any difference.", {"depth": 2}),
+        Preset("Ten layers", "The plain network gets half of the digits right.", {"depth": 10}),
         Preset("Deep", "The plain network learns nothing.", {"depth": 20}),
     ),
     then=("B10", "P01", "P10"),

@@ -10,14 +10,11 @@ from app.ui import (
     cached,
     figure,
     long_job,
-    look_for,
     need_asset,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table
 from labcore import uploads
 from labcore.conditional import figures, load_balancing_loss
 from labcore.conditional.dispatch import dispatch
@@ -234,10 +231,22 @@ DRAW = {
 }
 
 
-@page("conditional", control)
+@page(
+    "conditional",
+    control,
+    claim="conditional-efficiency-tokens",
+    presets=PRESETS,
+    look="Without the balance loss the busiest expert gets about twice its even share; with it "
+    "less, but this small router never collapses onto one. A patch's expert knows something of "
+    "the class (0.2 to 0.6 bits of 4.3), little of the domain. Merging is free down to two "
+    "thirds of the FLOPs, a learned selector to about half, joint exits to a third; on the clock "
+    "half of that or more is gone at this size. In a real ViT-S that was never trained for it, "
+    "merging leaves the feature of a photograph nearly as it was at half of the FLOPs, while "
+    "tokens chosen by class attention do little better than tokens chosen at random.",
+    code=(load_balancing_loss, dispatch, bipartite_soft_matching, exit_layers),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     with st.sidebar:
         control.select("arm", "Router")
         control.select("block", "Block")
@@ -261,19 +270,6 @@ def body() -> None:
         )
         if live is not None:
             figure(figures.head_accuracy(live.tables["heads"]), "live-heads")
-    look_for(
-        "Without the balance loss the busiest expert gets two to three times its even share; with "
-        "it less, but this small router never collapses onto one. Experts know something of the "
-        "class (0.3 to 0.5 bits of 4.3), little of the domain. Merging is free down to two thirds "
-        "of the FLOPs, a learned selector to about half, joint exits to a third; on the clock "
-        "most of it is gone at this size. In a real ViT-S that was never trained for it, merging "
-        "leaves the feature of a photograph nearly as it was at half of the FLOPs, while tokens "
-        "chosen by class attention do little better than tokens chosen at random."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("conditional"))
-    for function in (load_balancing_loss, dispatch, bipartite_soft_matching, exit_layers):
-        show_code(function, f"Show me the code: {function.__name__}")
 
 
 if __name__ == "__main__":

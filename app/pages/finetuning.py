@@ -15,14 +15,11 @@ from app.ui import (
     Several,
     figure,
     long_job,
-    look_for,
     need_asset,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table
 from labcore import uploads
 from labcore.finetuning import ALaSTConfig, BudgetSchedule, figures, run_block
 from labcore.finetuning.experiment import load_result
@@ -198,10 +195,20 @@ def your_picture(budget: float) -> None:
         draw_picture(seen.pixels, seen.absolute, seen.relative, seen.kept, budget, "yours", "own")
 
 
-@page("finetuning", control)
+@page(
+    "finetuning",
+    control,
+    claim="finetuning-flops",
+    presets=PRESETS,
+    look="The preprint's budgets never leave 1 by more than a hair, because a mean delta times a "
+    "learning rate is tiny; rounding down still drops one patch in every layer. Absolute "
+    "deltas say that only the last layers matter, relative ones name the first and the tenth "
+    "too. On the photographs tower and flower stay longest. Freezing layers saves little; "
+    "dropping patches does the work. The real model here sees 26 tokens, the paper's 197.",
+    code=(BudgetSchedule.update, run_block, ALaSTConfig.paper),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     st.markdown(
         "Each row is a layer of a vision transformer that is being fine-tuned. Move the step: the "
         "budget of a layer says how likely it is to be trained and how many patches it passes on."
@@ -217,17 +224,6 @@ def body() -> None:
         the_race()
     with st.expander("Your own picture, live in the real model", icon=":material/image:"):
         your_picture(control.settings()["b"])
-    look_for(
-        "The preprint's budgets never leave 1 by more than a hair, because a mean delta times a "
-        "learning rate is tiny; rounding down still drops one patch in every layer. Absolute "
-        "deltas say that only the last layers matter, relative ones name the first and the tenth "
-        "too. On the photographs tower and flower stay longest. Freezing layers saves little; "
-        "dropping patches does the work. The real model here sees 26 tokens, the paper's 197."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("finetuning"))
-    for function in (BudgetSchedule.update, run_block, ALaSTConfig.paper):
-        show_code(function, f"Show me the code: {function.__qualname__}")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,12 @@ from app.ui import (
     Range,
     cached,
     figure,
-    look_for,
     need_asset,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table, table
+from app.ui.tables import table
 from labcore.koopman import edge_sindy, figures, fit_operator, node_relevance
 from labcore.koopman.data import NAMES as NETWORKS
 from labcore.koopman.data import SYNTHETIC
@@ -214,10 +212,19 @@ def look_further(network: str, number: int, here: View, settings: dict[str, Any]
         your_series(network)
 
 
-@page("koopman", control)
+@page(
+    "koopman",
+    control,
+    claim="koopman-nodes",
+    presets=PRESETS,
+    look="Change the mode: the picture barely follows it. Change the explainer to *always* and "
+    "read the F1 of windows; then to *count change*, which never saw the network. The norm of the "
+    "embedded state ranks people far better than one mode, but the input flag, which the "
+    "network is given, ranks them perfectly.",
+    code=(fit_operator, node_relevance, dmd, edge_sindy),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     settings = sidebar()
     st.markdown(
         "An infection spreads over real contacts; a recurrent graph network was trained to tell it "
@@ -229,16 +236,6 @@ def body() -> None:
     here = seen(network, number, settings)
     figure(figures.where_and_when(here), "where")
     look_further(network, number, here, settings)
-    look_for(
-        "Change the mode: the picture barely follows it. Change the explainer to *always* and read "
-        "the F1 of windows; then to *count change*, which never saw the network. The norm of the "
-        "embedded state ranks people far better than one mode, but the input flag, which the "
-        "network is given, ranks them perfectly."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("koopman"))
-    for function in (fit_operator, node_relevance, dmd, edge_sindy):
-        show_code(function, f"Show me the code: {function.__name__}")
 
 
 if __name__ == "__main__":

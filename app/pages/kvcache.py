@@ -18,14 +18,11 @@ from app.ui import (
     cached,
     figure,
     long_job,
-    look_for,
     need_asset,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table
 from labcore import uploads
 from labcore.kvcache import alr, figures, key_norms, select
 from labcore.kvcache.experiment import load_result
@@ -278,10 +275,19 @@ def _show_written(written: Any) -> None:
     )
 
 
-@page("kvcache", control)
+@page(
+    "kvcache",
+    control,
+    claim="kvcache-correlation",
+    presets=PRESETS,
+    look="Token 0, full stops and a few function words have the shortest keys. Walk through the "
+    "layers: in layer 0 norm and attention have nothing to do with each other, in layers 3-8 "
+    "small sinks stand inside the text, from layer 12 on the first token takes most. The model "
+    "is 60 times smaller than the paper's.",
+    code=(key_norms, select, alr),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     with st.sidebar:
         settings = {
             "layer": control.slider("layer", "Layer"),
@@ -306,16 +312,6 @@ def body() -> None:
         the_retrieval()
     with st.expander("Your own text, live on the model", icon=":material/edit:"):
         your_text(settings)
-    look_for(
-        "Token 0, full stops and a few function words have the shortest keys. Walk through the "
-        "layers: in layer 0 norm and attention have nothing to do with each other, in layers 3-8 "
-        "small sinks stand inside the text, from layer 12 on the first token takes most. The model "
-        "is 60 times smaller than the paper's."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("kvcache"))
-    for function in (key_norms, select, alr):
-        show_code(function, f"Show me the code: {function.__name__}")
 
 
 if __name__ == "__main__":

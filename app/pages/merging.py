@@ -17,14 +17,12 @@ from app.ui import (
     cached,
     figure,
     long_job,
-    look_for,
     need_asset,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table, downloads
+from app.ui.tables import downloads
 from labcore.merging import (
     figures,
     live,
@@ -261,10 +259,18 @@ def your_models(options: dict[str, Any], alpha: float) -> None:
     )
 
 
-@page("merging", control)
+@page(
+    "merging",
+    control,
+    claim="merging-best",
+    presets=PRESETS,
+    look="Switch whitening off and on: the heat map loses its light blocks, the bars change less "
+    "than you may expect. Add tasks one by one: the own models stay, the merged one sinks. "
+    "Move alpha: the sum of updates has a narrow peak, TSV-Merge a broad one near 1.",
+    code=(polar_factor, singular_task_interference, tsv_merge_matrix),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     with st.sidebar:
         chosen = control.many("tasks", "Tasks")
         method = control.select("method", "Method")
@@ -302,15 +308,6 @@ def body() -> None:
         more_pictures(setting, options)
     with st.expander("Merge your own checkpoints", icon=":material/upload:"):
         your_models(options, alpha)
-    look_for(
-        "Switch whitening off and on: the heat map loses its light blocks, the bars change less "
-        "than you may expect. Add tasks one by one: the own models stay, the merged one sinks. "
-        "Move alpha: the sum of updates has a narrow peak, TSV-Merge a broad one near 1."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("merging"))
-    for function in (polar_factor, singular_task_interference, tsv_merge_matrix):
-        show_code(function, f"Show me the code: {function.__name__}")
 
 
 if __name__ == "__main__":

@@ -17,14 +17,11 @@ from app.ui import (
     cached,
     figure,
     long_job,
-    look_for,
     need_asset,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table
 from labcore import uploads
 from labcore.runs import Result
 from labcore.tokens import awgn, figures, normalize_power, straight_through
@@ -43,7 +40,7 @@ BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 PARAMETERS: Table = {
     "alpha": Range(0.2, 0.0, 1.0, 0.05, "share of tokens asked for"),
     "snr": Range(10.0, -10.0, 30.0, 1.0, "signal-to-noise ratio in decibels; 0 is loud"),
-    "canvas": Range(0, 0, 23, about="which test canvas"),
+    "canvas": Range(1, 0, 23, about="which test canvas"),  # one that sends as many as most
     "draw": Range(0, 0, 99, about="another draw of the noise"),
     "channel": Choice("awgn", ("awgn", "rayleigh", "erasure"), "what the symbols go through"),
     "loss": Range(0.2, 0.0, 1.0, 0.05, "share of tokens that the erasure channel loses"),
@@ -63,8 +60,8 @@ PRESETS = (
            {"snr": 0.0, "alpha": 0.2}),
     Preset("Everything", "All tokens, little noise: what the network can do at best.",
            {"alpha": 1.0, "snr": 30.0}),
-    Preset("The leak", "A class token that is sent for free: read the precision.",
-           {"view": "scores", "methods": ("gate", "gate_sent", "gate_sent_topk")}),
+    Preset("The leak", "A class token that is sent answers by itself: find it far left.",
+           {"view": "rate", "methods": ("gate_topk", "gate_sent_topk", "class_alone")}),
 )  # fmt: skip
 send_once = cached(send)
 
@@ -167,10 +164,18 @@ def the_photographs() -> None:
         figure(figures.photo_patches(*seen, share=share, name="yours"), "own-photo-figure")
 
 
-@page("tokens", control)
+@page(
+    "tokens",
+    control,
+    claim="tokens-better",
+    presets=PRESETS,
+    look="Lower α until the answer flips, then raise the noise at a high and at a low α. Compare "
+    "who chooses: random patches carry the answer later than chosen ones. The network is small "
+    "and was fine-tuned for seconds: the curves say where the gate wins and where not.",
+    code=(normalize_power, awgn, straight_through),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     with st.sidebar:
         settings = {
             "alpha": control.slider("alpha", "Rate asked for α"),
@@ -199,15 +204,6 @@ def body() -> None:
         the_scores()
     else:
         the_photographs()
-    look_for(
-        "Lower α until the answer flips, then raise the noise at a high and at a low α. Compare "
-        "who chooses: random patches carry the answer later than chosen ones. The network is small "
-        "and was fine-tuned for seconds: the curves say where the gate wins and where not."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("tokens"))
-    for function in (normalize_power, awgn, straight_through):
-        show_code(function, f"Show me the code: {function.__name__}")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,11 @@ from app.ui import (
     cached,
     figure,
     long_job,
-    look_for,
     page,
     shared,
-    show_code,
 )
 from app.ui.parameters import Table
-from app.ui.tables import claim_rows, claims_table, downloads, table
+from app.ui.tables import downloads, table
 from labcore import uploads
 from labcore.runs import Result
 from labcore.topology import NodeSequencer, clique_complex, explorer, figures, rank_operators
@@ -228,10 +226,19 @@ def show(view: str, settings: dict[str, Any]) -> None:
         your_graph(settings)
 
 
-@page("topology", control)
+@page(
+    "topology",
+    control,
+    claim="topology-mamba-competitive",
+    presets=PRESETS,
+    look="Features of higher ranks are copies of node features, so what a lifting can add is "
+    "structure. Compare each model with the three baselines first, then look at the bars: most "
+    "differences between domains are smaller than the spread over seeds. The node itself is "
+    "read last, so in one direction only the order of the ranks matters.",
+    code=(clique_complex, rank_operators, NodeSequencer),
+)
 def body() -> None:
     """The page."""
-    control.presets(PRESETS)
     view = control.select("view", "Look at")
     names = ("graph", "lifting", "dim", "relabel", "basis", "node")
     settings = {name: PARAMETERS[name].default for name in names}
@@ -248,16 +255,6 @@ def body() -> None:
         show(view, settings)
     except ValueError as error:  # a lifting that would explode, a text that is no edge list
         st.error(str(error), icon=":material/block:")
-    look_for(
-        "Features of higher ranks are copies of node features, so what a lifting can add is "
-        "structure. Compare each model with the three baselines first, then look at the bars: most "
-        "differences between domains are smaller than the spread over seeds. The node itself is "
-        "read last, so in one direction only the order of the ranks matters."
-    )
-    with st.expander("The published claims, judged on these results", icon=":material/gavel:"):
-        claims_table(claim_rows("topology"))
-    for function in (clique_complex, rank_operators, NodeSequencer):
-        show_code(function, f"Show me the code: {function.__name__}")
 
 
 if __name__ == "__main__":

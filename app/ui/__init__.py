@@ -5,7 +5,7 @@ A page looks like this; see ``app/README.md``::
     PARAMETERS = {"k": Range(4, 1, 16, about="vectors kept")}
     control = Controls(PARAMETERS)
 
-    @page("topic", control)
+    @page("topic", control, claim=..., presets=..., look=..., code=...)
     def body() -> None:
         with st.sidebar:
             k = control.slider("k", "Vectors")
@@ -17,8 +17,8 @@ A page looks like this; see ``app/README.md``::
 
 from app.ui.catalogue import page_url
 from app.ui.controls import Controls, Preset
-from app.ui.figures import figure, show_code
-from app.ui.page import copy_settings, look_for, open_in_notebook, page
+from app.ui.figures import figure
+from app.ui.page import page
 from app.ui.parameters import Choice, Flag, Range, Several, Text
 from app.ui.sharing import cached, lock, shared
 from app.ui.waiting import long_job, need_asset
@@ -32,15 +32,11 @@ __all__ = [
     "Several",
     "Text",
     "cached",
-    "copy_settings",
     "figure",
     "lock",
     "long_job",
-    "look_for",
     "need_asset",
-    "open_in_notebook",
     "page",
     "page_url",
     "shared",
-    "show_code",
 ]

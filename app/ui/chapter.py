@@ -1,7 +1,7 @@
 """The frame of a chapter's page, so that fifteen pages do not repeat it.
 
-The decorated body draws the centre-piece from the committed result; around it stand presets, the
-chapter's claim, what to look for, the code, the measured figures, and the works that follow.
+The decorated body draws the centre-piece from the committed result; besides what :func:`.page` puts
+around it there are the chapter's measured figures and the works that follow.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,7 @@ import streamlit as st
 
 from app.ui.catalogue import built_ids
 from app.ui.controls import Controls, Preset
-from app.ui.figures import show_code
-from app.ui.page import look_for, page
+from app.ui.page import page
 from app.ui.sharing import shared
 from app.ui.tables import plain, table
 from labcore.book.experiment import load_result
@@ -50,21 +49,15 @@ def chapter(
     """
     name = work(id).page
 
-    def decorate(body: Draw) -> Callable[[], None]:
-        def whole() -> None:
-            result: Result = shared(load_result)
-            if presets:
-                control.presets(presets)
-            st.markdown(f"**Claim.** {claim}")
-            body(result)
-            look_for(look)
-            for function in code:
-                show_code(function, f"Show me the code: {function.__name__}")
-            _numbers(result, name)
-            if then:
-                st.markdown(f"**Where this goes:** {' · '.join(map(_link, then))}")
+    def after() -> None:
+        _numbers(shared(load_result), name)
+        if then:
+            st.markdown(f"**Where this goes:** {' · '.join(map(_link, then))}")
 
-        return page(name, control)(whole)
+    frame = page(name, control, claim=claim, presets=presets, look=look, code=code, after=after)
+
+    def decorate(body: Draw) -> Callable[[], None]:
+        return frame(lambda: body(shared(load_result)))
 
     return decorate
 

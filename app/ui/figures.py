@@ -84,9 +84,9 @@ def figure_json(fig: Figure, seed: int | None = None) -> bytes:
     return json.dumps(made, indent=1, default=str).encode()
 
 
-def show_code(function: Callable[..., Any], title: str = "Show me the code") -> None:
+def show_code(function: Callable[..., Any]) -> None:
     """The source of a ``labcore`` function, folded."""
-    plain = inspect.unwrap(function)
-    with st.expander(title, icon=":material/code:"):
-        st.caption(f"`{plain.__module__}.{plain.__qualname__}`")
-        st.code(inspect.getsource(plain), language="python")
+    inner = inspect.unwrap(function)
+    with st.expander(f"Show me the code: {inner.__qualname__}", icon=":material/code:"):
+        st.caption(f"`{inner.__module__}.{inner.__qualname__}`")
+        st.code(inspect.getsource(inner), language="python")

@@ -4,14 +4,16 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Any
 
 import streamlit as st
 
 from app.ui.catalogue import ROOT, query
-from app.ui.controls import Controls
+from app.ui.controls import Controls, Preset
+from app.ui.figures import show_code
+from app.ui.tables import claim_rows, claims_table, plain, verdict
 from labcore.assets import AssetError
 from labcore.course.map import short_title
 from labcore.runs import ResultError
@@ -23,16 +25,30 @@ EXPECTED = (AssetError, ResultError, FileNotFoundError, MemoryError)
 Body = Callable[[], None]
 
 
-def page(name: str, control: Controls) -> Callable[[Body], Body]:
+def page(
+    name: str,
+    control: Controls,
+    *,
+    claim: str = "",
+    presets: Sequence[Preset] = (),
+    look: str = "",
+    code: Sequence[Callable[..., Any]] = (),
+    after: Body = lambda: None,
+) -> Callable[[Body], Body]:
     """Make a function the body of the page at address ``name``.
 
-    The decorated function draws the title and the work's question, then the body, then the footer.
-    Problems that can be expected become one sentence and the command that mends them; the footer
-    stays, so the setting is not lost.
+    Around the body stand the work's title and question, the presets, the claim, what to look for,
+    the code, for a paper its claims, and the footer. Problems that can be expected become one
+    sentence and the command that mends them; the footer stays, so the setting is not lost.
 
     Args:
         name: The page's address: a topic or a chapter id, as in ``labcore.works``.
         control: The page's controls, for the settings in the footer.
+        claim: One sentence; for a paper the id of a row of the ledger, which has the verdict too.
+        presets: Buttons that lead to the discovery.
+        look: What there is to discover (Markdown).
+        code: Functions of ``labcore`` whose source is offered.
+        after: Draws what follows.
 
     Raises:
         ValueError: no work has this page.
@@ -40,17 +56,40 @@ def page(name: str, control: Controls) -> Callable[[Body], Body]:
     works = [work for work in WORKS if work.page == name]
     if not works:
         raise ValueError(f"no work has the page {name!r}: name the file after Work.page")
+    topic = works[0].topic
 
     def decorate(body: Body) -> Body:
+        def whole() -> None:
+            control.presets(presets)
+            _claim(claim, topic)
+            body()
+            if look:
+                look_for(look)
+            if topic != "book":
+                with st.expander("The published claims, judged here", icon=":material/gavel:"):
+                    claims_table(claim_rows(topic))
+            for function in code:
+                show_code(function)
+            after()
+
         @wraps(body)
         def framed() -> None:
             _head(works)
-            guard(body, works[0].topic)
+            guard(whole, topic)
             _foot(name, works, control)
 
         return framed
 
     return decorate
+
+
+def _claim(claim: str, topic: str) -> None:
+    """The claim in one sentence; with its verdict when it is a row of the ledger."""
+    found = {row["id"]: row for row in claim_rows(topic)} if topic != "book" else {}
+    if row := found.get(claim):
+        st.markdown(f"**Claim.** {plain(row['claim']).rstrip('.')}. {verdict(row['verdict'])}")
+    elif claim:
+        st.markdown(f"**Claim.** {claim}")
 
 
 def guard(body: Body, topic: str) -> None:

@@ -13,9 +13,7 @@ from app.ui import (
     cached,
     figure,
     long_job,
-    look_for,
     page,
-    show_code,
 )
 from app.ui.parameters import Table
 from tests.app.data import sample_figures as figures
@@ -40,14 +38,18 @@ def doubled(k: int) -> int:
     return 2 * k
 
 
-@page("kvcache", control)
+@page(
+    "kvcache",
+    control,
+    claim="Waves turn.",
+    presets=(
+        Preset("High wave", "Look at the height.", {"rho": 0.95, "parts": ("recent",)}),
+        Preset("Many turns", "Count them.", {"k": 16, "kind": "cosine"}),
+    ),
+    look="The crest.",
+    code=(figures.wave,),
+)
 def body() -> None:
-    control.presets(
-        [
-            Preset("High wave", "Look at the height.", {"rho": 0.95, "parts": ("recent",)}),
-            Preset("Many turns", "Count them.", {"k": 16, "kind": "cosine"}),
-        ]
-    )
     with st.sidebar:
         k = control.slider("k", "Turns")
         rho = control.slider("rho", "Height")
@@ -64,8 +66,6 @@ def body() -> None:
     result = long_job("slow", figures.slow, 40, 0.05, label="Forty steps", seconds=2)
     if result is not None:
         st.text(f"slow gave {result}")
-    look_for("The crest.")
-    show_code(figures.wave)
 
 
 if __name__ == "__main__":
