@@ -17,7 +17,6 @@ from labcore.blocks.vit import VisionTransformer
 from labcore.conditional.cost import Cost, block_flops
 
 KINDS = ("confidence", "entropy", "margin", "patience")
-SHRINK = 0.25  # share of the batch that must leave before the survivors are copied
 
 
 @dataclass(frozen=True)
@@ -67,25 +66,28 @@ def sureness(logits: Float[Tensor, "*batch c"], kind: str) -> Tensor:
 
 
 class _Leaving:
-    """Says, head after head, who leaves; patience needs to remember."""
+    """Says, head after head, what is answered and who leaves; patience needs to remember."""
 
-    def __init__(self, rule: ExitRule, heads: int) -> None:
-        self.rule, self.heads = rule, heads
+    def __init__(self, rule: ExitRule) -> None:
+        self.rule = rule
         self.last: Tensor | None = None
         self.streak: Tensor | None = None
 
-    def __call__(self, layer: int, logits: Float[Tensor, "m c"]) -> Bool[Tensor, " m"]:
-        if layer == self.heads - 1:
-            return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+    def __call__(
+        self, layer: int, logits: Float[Tensor, "m c"]
+    ) -> tuple[Int[Tensor, " m"], Bool[Tensor, " m"]]:
         wanted = self.rule.at(layer)
-        if self.rule.kind == "patience":
-            said = logits.argmax(-1)
-            same = torch.zeros_like(said) if self.last is None else (said == self.last).long()
-            streak = same if self.streak is None else (self.streak + 1) * same
-            self.last, self.streak = said, streak
-            return streak >= wanted
-        sure = sureness(logits, self.rule.kind)
-        return sure >= (-wanted if self.rule.kind == "entropy" else wanted)
+        if self.rule.kind == "confidence":  # one pass gives both
+            sure, said = logits.softmax(-1).max(-1)
+            return said, sure >= wanted
+        said = logits.argmax(-1)
+        if self.rule.kind != "patience":
+            sure = sureness(logits, self.rule.kind)
+            return said, sure >= (-wanted if self.rule.kind == "entropy" else wanted)
+        same = torch.zeros_like(said) if self.last is None else (said == self.last).long()
+        streak = same if self.streak is None else (self.streak + 1) * same
+        self.last, self.streak = said, streak
+        return said, streak >= wanted
 
     def keep(self, stay: Tensor) -> None:
         """Forget those who left."""
@@ -95,11 +97,11 @@ class _Leaving:
 
 def exit_layers(logits: Float[Tensor, "l m c"], rule: ExitRule) -> Int[Tensor, " m"]:
     """The head (from 0) at which each sample leaves, given all heads' logits."""
-    leaving = _Leaving(rule, len(logits))
+    leaving = _Leaving(rule)
     layer = torch.full((logits.shape[1],), len(logits) - 1)
     gone = torch.zeros(logits.shape[1], dtype=torch.bool)
-    for i, head in enumerate(logits):
-        now = leaving(i, head) & ~gone
+    for i, head in enumerate(logits[:-1]):
+        now = leaving(i, head)[1] & ~gone
         layer[now] = i
         gone |= now
     return layer
@@ -193,30 +195,26 @@ class EarlyExitNet(nn.Module):
     ) -> tuple[Tensor, Tensor, Cost]:
         """Classes (b,), head of each (b,) and the FLOPs; the batch shrinks as samples leave.
 
-        Survivors are copied only when at least a quarter of the batch can leave: a smaller copy
-        costs more than it saves. Those who left already are carried along and not read again.
+        Survivors are copied together whenever somebody leaves: a copy of the whole batch costs less
+        than one block on one sample. Nothing else is done for each head but to note what it says
+        about those who are still there; who leaves is not written again.
         """
         depth, b = len(self.heads), len(images)
-        layer, answer = torch.full((b,), -1), torch.zeros(b, dtype=torch.long)
-        rows, x, ran, left = torch.arange(b), self.backbone.embed(images), 0, b
-        leaving = _Leaving(rule, depth)
+        layer, answer = torch.zeros(b, dtype=torch.long), torch.zeros(b, dtype=torch.long)
+        rows, x, ran = torch.arange(b), self.backbone.embed(images), 0
+        leaving = _Leaving(rule)
         for i, (block, head) in enumerate(zip(self.backbone.blocks, self.heads, strict=True)):
             x, ran = block(x), ran + len(rows)
             logits = head(x[:, 0])
-            now = leaving(i, logits / temperatures[i] if temperatures else logits)
-            if left < len(rows):  # some who left are still carried along
-                now &= layer.index_select(0, rows) < 0
-            out = now.nonzero().view(-1)
-            if not len(out):
-                continue
-            at = rows.index_select(0, out)
-            layer.index_fill_(0, at, i)
-            answer.index_copy_(0, at, logits.index_select(0, out).argmax(-1))
-            left -= len(out)
-            if not left:
+            said, leave = leaving(i, logits / temperatures[i] if temperatures else logits)
+            answer.index_copy_(0, rows, said)
+            layer.index_fill_(0, rows, i)
+            if i == depth - 1:
                 break
-            if left <= (1 - SHRINK) * len(rows):
-                stay = (layer.index_select(0, rows) < 0).nonzero().view(-1)
+            stay = (~leave).nonzero().view(-1)
+            if not len(stay):
+                break
+            if len(stay) < len(rows):
                 rows, x = rows.index_select(0, stay), x.index_select(0, stay)
                 leaving.keep(stay)
         step, start = self.step_flops(), b * self.embedding_flops()

@@ -30,7 +30,7 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     return run_experiment(
         TOPIC,
         config,
-        list(_parts(config)),
+        list(parts_of(config)),
         seeds=_seeds(config),
         command=f"lab run conditional {preset} --seed {config.seed}",
         resume=config.resume,
@@ -47,7 +47,8 @@ def _seeds(config: Config) -> tuple[int, ...]:
     return tuple(range(config.seed, config.seed + config.seeds))
 
 
-def _parts(config: Config) -> Iterator[Part]:
+def parts_of(config: Config) -> Iterator[Part]:
+    """The parts of the experiment, in order."""
     from labcore.conditional import (
         run_clock,
         run_estimators,

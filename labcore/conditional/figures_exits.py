@@ -18,7 +18,7 @@ def exit_river(flow: River, *, setting: str) -> go.Figure:
         flow: Who leaves where. setting: The rule, for the title.
     """
     heads, total = len(flow.leaving), int(flow.leaving.sum())
-    labels = [f"block {i + 1}" for i in range(heads)] + ["right", "wrong"]
+    labels = ["block 1", *(f"{i + 1}" for i in range(1, heads)), "right", "wrong"]
     left = total - np.cumsum(flow.leaving)
     source: list[int] = []
     target: list[int] = []
@@ -147,7 +147,7 @@ def head_accuracy(heads: Rows) -> go.Figure:
     fig.update_layout(
         yaxis={"title": "test accuracy", "tickformat": ".0%"},
         yaxis2={"title": "expected calibration error", "overlaying": "y", "side": "right",
-                "showgrid": False, "rangemode": "tozero", "tickformat": ".2f"},
+                "showgrid": False, "rangemode": "tozero", "tickformat": ".3f"},
         legend={"orientation": "h", "y": -0.2},
     )  # fmt: skip
     return viz.finish(

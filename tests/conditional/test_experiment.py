@@ -1,6 +1,7 @@
 """The experiment on made-up pictures: parts, seeds, resuming, cancelling, tables and arrays."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from labcore.conditional import (
     run_photographs,
     timing,
 )
+from labcore.conditional.clock_again import AGAIN, clock_again
 from labcore.conditional.measure import at_cost, mutual_information, paired, spread
 from labcore.conditional.settings import Config, Estimation, Exits, Features, Mixture, Tokens
 from labcore.parts import Findings
@@ -101,8 +103,27 @@ def test_a_cancelled_run_resumes(tmp_path: Path) -> None:
     assert result.tables["mixture"]
 
 
+def test_the_clock_is_taken_again_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = [p for p in experiment.parts_of(tiny()) if p.name.startswith(("exits", "clock"))]
+    monkeypatch.setattr(experiment, "parts_of", lambda config: timed)
+    result = experiment.run(tiny())
+    result.tables["parts"].append({"part": AGAIN})  # of an earlier time
+    again = clock_again(result, tiny())
+    assert again.tables.keys() == result.tables.keys()
+    assert timeless(again) == timeless(result)
+    assert again.provenance == result.provenance
+    assert [row["part"] for row in again.tables["parts"]].count(AGAIN) == 1
+    assert again.tables["race"] != result.tables["race"]  # times of another minute
+    budgets = [row | {"accuracy": row["accuracy"] + 0.1} for row in result.tables["budgets"]]
+    other = dataclasses.replace(result, tables={**result.tables, "budgets": budgets})
+    with pytest.raises(ValueError, match="run the whole experiment"):
+        clock_again(other, tiny())
+
+
 def test_the_committed_result_is_the_full_one_with_three_seeds() -> None:
     result = experiment.load_result()
+    assert result.config == json.loads(json.dumps(dataclasses.asdict(Config.full())))
+    assert result.provenance.command == "lab run conditional --full --seed 0"
     assert result.provenance.seeds == (0, 1, 2)
     assert {row["seed"] for row in result.tables["tokens"]} == {0, 1, 2}
     assert isinstance(result, Result)

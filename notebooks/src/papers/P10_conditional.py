@@ -177,8 +177,9 @@ for name in distinct(tables["mixture"], "arm"):
     print(f"{name:25s} {found.mean:.3f} ± {found.error:.3f} at {rows[0]['ratio']:.2f} of the FLOPs")
 
 # %% [markdown]
-# All sparse networks stand within the noise of the *small* dense one: on 6000 pictures more
-# parameters do not help, so there is nothing for experts to win. Only the soft mixture is better.
+# No network with hard choices is better than the *small* dense one, and one expert a token is worse:
+# on so few pictures more parameters do not help (look at the large dense one), so there is nothing
+# for experts to win. Only the soft mixture is better.
 
 # %% [markdown]
 # ## 4 · A gradient through a choice
