@@ -39,3 +39,13 @@ def test_every_work_is_on_the_map() -> None:
         if work.section == "Papers":
             assert f"| {work.id} |" in text
             assert f"`/{work.topic}`" in text
+
+
+def test_one_file_has_the_command_of_every_full_experiment() -> None:
+    from labcore.works import built_topics
+
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    for topic in built_topics():
+        assert f"./lab run {topic} --full --out labcore/{topic}/results" in text
+    for module in re.findall(r"python -m ([\w.]+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
