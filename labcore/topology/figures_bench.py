@@ -6,11 +6,19 @@ import numpy as np
 import plotly.graph_objects as go
 
 from labcore import viz
-from labcore.topology.tally import Rows, distinct, paired, pick, score
+from labcore.topology.tally import (
+    Rows,
+    best_by_domain,
+    best_higher,
+    distinct,
+    domain_of,
+    paired,
+    pick,
+    score,
+)
 
 DOMAINS = ("graph", "hypergraph", "simplicial", "cell", "combinatorial")
 _ORDER = ("baseline", *DOMAINS)
-_BASE = ("majority class", "features only (MLP)", "cell counts only")
 
 
 def leaderboard(rows: Rows, *, data: str) -> go.Figure:
@@ -26,7 +34,7 @@ def leaderboard(rows: Rows, *, data: str) -> go.Figure:
     order = sorted(found, key=lambda n: found[n].mean)
     fig = go.Figure()
     for i, domain in enumerate(_ORDER):
-        names = [n for n in order if _domain(here, n) == domain]
+        names = [n for n in order if domain_of(here, n) == domain]
         if not names:
             continue
         fig.add_scatter(
@@ -53,16 +61,12 @@ def leaderboard(rows: Rows, *, data: str) -> go.Figure:
     )
 
 
-def _domain(rows: Rows, label: str) -> str:
-    return "baseline" if label in _BASE else str(pick(rows, label=label)[0]["domain"])
-
-
 def table_map(rows: Rows) -> go.Figure:
     """Mean test accuracy of every model on every data set; empty where it was not run."""
     here = [r for r in rows if not r["label"].startswith("ablation")]
-    data = distinct([r for r in here if _domain(here, r["label"]) in DOMAINS[1:]], "data")
+    data = distinct([r for r in here if domain_of(here, r["label"]) in DOMAINS[1:]], "data")
     here = [r for r in here if r["data"] in data]
-    labels = sorted(distinct(here, "label"), key=lambda n: _ORDER.index(_domain(here, n)))
+    labels = sorted(distinct(here, "label"), key=lambda n: _ORDER.index(domain_of(here, n)))
     mean = np.full((len(labels), len(data)), np.nan)
     text = np.full(mean.shape, "", dtype=object)
     for i, label in enumerate(labels):
@@ -75,7 +79,7 @@ def table_map(rows: Rows) -> go.Figure:
     bold = np.where(mean == best, "<b>", "")
     fig = go.Figure(
         go.Heatmap(
-            z=mean / best, x=data, y=[f"{n} · {_domain(here, n)}" for n in labels],
+            z=mean / best, x=data, y=[f"{n} · {domain_of(here, n)}" for n in labels],
             text=np.char.add(bold.astype(str), text.astype(str)), texttemplate="%{text}",
             colorscale=viz.SEQUENTIAL, zmin=0.2, zmax=1.0, xgap=2, ygap=2,
             colorbar={"title": "of the<br>best"},
@@ -106,8 +110,7 @@ def domain_gain(rows: Rows) -> go.Figure:
     names, means, errors = [], [], []
     for data in distinct(rows, "data"):
         here = [r for r in pick(rows, data=data) if not r["label"].startswith("ablation")]
-        graph = _best([r for r in here if r["domain"] == "graph"], data)
-        higher = _best([r for r in here if r["domain"] != "graph"], data)
+        graph, higher = best_by_domain(here, data).get("graph"), best_higher(here, data)
         if graph is None or higher is None:
             continue
         found = paired(here, data, higher, graph)
@@ -136,11 +139,6 @@ def domain_gain(rows: Rows) -> go.Figure:
     )
 
 
-def _best(rows: Rows, data: str) -> str | None:
-    labels = [name for name in distinct(rows, "label") if name not in _BASE]
-    return max(labels, key=lambda n: score(rows, data, n, "val").mean, default=None)
-
-
 def cost(rows: Rows, *, data: str) -> go.Figure:
     """CPU seconds of one run of every model, its accuracy written beside the mark."""
     here = [r for r in pick(rows, data=data) if not r["label"].startswith("ablation")]
@@ -148,7 +146,7 @@ def cost(rows: Rows, *, data: str) -> go.Figure:
     order = sorted((n for n in seconds if seconds[n] > 0), key=lambda n: -seconds[n])
     fig = go.Figure()
     for i, domain in enumerate(_ORDER):
-        names = [n for n in order if _domain(here, n) == domain]
+        names = [n for n in order if domain_of(here, n) == domain]
         if names:
             fig.add_scatter(
                 x=[seconds[n] for n in names], y=names, mode="markers+text", name=domain,

@@ -1,6 +1,7 @@
 """The pipeline: its parts, its data, one run that resumes, and the committed results."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import networkx as nx
 import numpy as np
@@ -154,14 +155,21 @@ def test_planetoid_is_read_where_the_user_has_it(tmp_path):
         planetoid("cora", tmp_path)
 
 
-def test_cora_has_its_published_size():
+@pytest.mark.parametrize(
+    ("name", "sizes", "features", "classes"),
+    [("cora", (2708, 5278, 1630, 220), 1433, 7), ("citeseer", (3327, 4552), 3703, 6)],
+)
+def test_planetoid_has_its_published_size_and_trains(name, sizes, features, classes):
     try:
-        source = planetoid("cora")
+        source = planetoid(name)
     except FileNotFoundError:
         pytest.skip("LABCORE_DATA does not name a folder with Planetoid's files")
     topo = lifted(source, "simplicial/clique", max_dim=3)
-    assert topo.sizes == (2708, 5278, 1630, 220)
-    assert (source.x.shape, source.classes) == ((2708, 1433), 7)
+    assert topo.sizes[: len(sizes)] == sizes
+    assert (source.x.shape, source.classes) == ((sizes[0], features), classes)
+    short = Choice(name, "graph/identity", "gcn", epochs=20, width=16, label="GCN")
+    guess = run(replace(short, model="majority"))["test"]
+    assert run(short)["test"] > guess + 0.2
 
 
 def test_planetoid_files_cannot_run_code(tmp_path):
@@ -251,6 +259,16 @@ def test_committed_results_have_baselines_and_seeds(full):
             here = pick(rows, data=data, label=label)
             assert len({row["seed"] for row in here}) == len(here) >= 3
             assert all(0 <= row["test"] <= 1 for row in here)
+
+
+def test_the_committed_result_is_of_the_present_table(full):
+    wanted = [
+        (choice.data, choice.lifting, choice.model, choice.label, seed, choice.epochs)
+        for choice, seed in Config.full().choices()
+    ]
+    columns = ("data", "lifting", "model", "label", "seed", "epochs")
+    assert [tuple(row[c] for c in columns) for row in full.tables["runs"]] == wanted
+    assert full.config == json.loads(json.dumps(asdict(Config.full())))
 
 
 def test_the_full_table_has_every_model_in_its_domain():
