@@ -2,6 +2,7 @@
 
     python -m bench.cluster            # makes a scheduler and two workers of its own
     python -m bench.cluster tcp://scheduler:8786   # a cluster that is there; nothing is killed
+    python -m bench.cluster --model    # merges SmolLM2-135M and two short fine-tunes made here
 
 Two hosts are played by two worker processes in folders of their own, which share only what a real
 cluster shares: the folder of the checkpoints and of the results. Every line must say "same bytes".
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from bench import merging_disk
 from labcore.grid import run_grid
 from labcore.merging import merge_checkpoints
 
@@ -198,13 +200,37 @@ def rows(address: str | None = None) -> list[Row]:
     return table
 
 
+def model_rows(address: str | None = None) -> list[Row]:
+    """SmolLM2-135M and two short fine-tunes of it, merged serially and on the cluster.
+
+    Args:
+        address: A running scheduler; None makes hosts of its own.
+
+    Raises:
+        AssetError: the model or a text is not here.
+    """
+    with tempfile.TemporaryDirectory() as name, hosts() as own:
+        disk = merging_disk.language_on_disk(Path(name))
+        options = {"exclude": ["embed_tokens"], "report": False}
+
+        def merged(engine: str) -> Path:
+            where = {"engine": engine, "address": address or own.address}
+            merge_checkpoints(disk.base, disk.tuned, disk.home / engine, options=options, **where)
+            return disk.home / engine
+
+        row, serial = _timed("SmolLM2-135M, serial", lambda: merged("serial"), None)
+        return [row, _timed("SmolLM2-135M, two hosts", lambda: merged("dask"), serial)[0]]
+
+
 def main() -> int:
     """Print the table; 1 when any run gave other bytes."""
     from labcore.printing import print_rows
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("address", nargs="?", help="a running Dask scheduler")
-    found = rows(parser.parse_args().address)
+    parser.add_argument("--model", action="store_true", help="merge SmolLM2-135M instead")
+    args = parser.parse_args()
+    found = (model_rows if args.model else rows)(args.address)
     print_rows(found, as_json=False)
     return int(any(row["against serial"] == "OTHER" for row in found))
 

@@ -12,6 +12,7 @@ as fine-tuning makes them. The language model is SmolLM2-135M with two short fin
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
         lambda: memory(3 if quick else 12),
     ]
     if not quick:
-        races += [language_model, lambda: mergekit("task_arithmetic")]
+        races.append(language_model)
+        races += [partial(mergekit, method) for method in merging_disk.SHARED]
     table: list[Row] = []
     for done, race in enumerate(races):
         table += race()

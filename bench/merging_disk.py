@@ -1,10 +1,11 @@
 """Merging checkpoints on disk: memory against holding everything, a language model, mergekit.
 
 The language model is SmolLM2-135M with two short fine-tunes made here, float32 on disk. mergekit
-has no TSV-Merge; task arithmetic is raced as its users run it, a process from start to finish,
-against ``lab merge`` run the same way. TIES is not raced: on this model the two gave different
-weights (up to 1.2e-3), and why is not settled. CPU seconds and anonymous memory are those of the
-whole process.
+has no TSV-Merge; task arithmetic and TIES are raced as its users run them, a process from start to
+finish, against ``lab merge`` run the same way. For TIES ours is told to do as mergekit does
+(``trim=mergekit``: a number of entries instead of all ties at the threshold, a sum of zero is
+positive), and mergekit to normalise, its default there: told not to, it adds up what TIES averages.
+CPU seconds and anonymous memory are those of the whole process.
 """
 
 import json
@@ -35,6 +36,11 @@ from labcore.runtime import limit_threads
 Row = dict[str, Any]
 Merge = Callable[[Sequence[Tensor]], Tensor]
 STEPS, WINDOW = 8, 128  # of a short fine-tune
+# Method -> what ours is told, what mergekit is told.
+SHARED: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "task_arithmetic": ([], {"normalize": False}),
+    "ties": (["--set", "trim=mergekit", "--set", "keep=0.2"], {"density": 0.2}),
+}
 
 
 class OnDisk:
@@ -138,10 +144,14 @@ def authors_race(merge: Merge) -> tuple[tuple[float, float], tuple[float, float]
 def mergekit_race(method: str) -> tuple[tuple[float, float], tuple[float, float], float]:
     """The language model by ``lab merge`` and by mergekit: (GB, CPU s) of each, the largest gap.
 
+    Args:
+        method: A name in ``SHARED``.
+
     Raises:
         PeerMissing: mergekit is not installed; the message has the command.
     """
     python = peers.python("mergekit")
+    words, parameters = SHARED[method]
     with tempfile.TemporaryDirectory() as folder:
         disk = language_on_disk(Path(folder))
         recipe = {
@@ -150,13 +160,13 @@ def mergekit_race(method: str) -> tuple[tuple[float, float], tuple[float, float]
             "models": [
                 {"model": str(path), "parameters": {"weight": 1.0}} for path in disk.tuned.values()
             ],
-            "parameters": {"normalize": False},
+            "parameters": parameters,
             "dtype": "float32",
         }
         (disk.home / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
         tasks = [f"{task}={path}" for task, path in disk.tuned.items()]
         lab = [sys.executable, "-m", "labcore.cli", "merge", str(disk.base), *tasks]
-        ours = watched([*lab, "--out", str(disk.home / "ours"), "--method", method])
+        ours = watched([*lab, "--out", str(disk.home / "ours"), "--method", method, *words])
         kit = [str(python), "-m", "mergekit.scripts.run_yaml", str(disk.home / "recipe.yaml")]
         peer = watched([*kit, str(disk.home / "kit"), "--quiet", "--no-write-model-card"])
         (merged,) = (disk.home / "kit").glob("*.safetensors")

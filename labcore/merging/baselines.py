@@ -6,7 +6,7 @@ Each takes (task name -> task vector) and options, and returns one merged task v
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from labcore.merging.tsv import check_tasks, tsv_merge
 from labcore.merging.vectors import MatrixPolicy, TaskVector
 
 Tasks = Mapping[str, TaskVector]
+Trim = Literal["global", "tensor", "mergekit"]
 
 
 def task_arithmetic(task_vectors: Tasks) -> TaskVector:
@@ -28,31 +29,49 @@ def weight_average(task_vectors: Tasks) -> TaskVector:
     return _combine(task_vectors, lambda stack: stack.mean(0))
 
 
-def ties(
-    task_vectors: Tasks, *, keep: float = 0.2, trim: Literal["global", "tensor"] = "global"
-) -> TaskVector:
+def ties(task_vectors: Tasks, *, keep: float = 0.2, trim: Trim = "global") -> TaskVector:
     """Trim, elect signs, average those who agree (Yadav et al., 2023, arXiv 2306.01708).
 
     Args:
         task_vectors: Task name -> task vector.
-        keep: Share of the largest magnitudes to keep; ties at the threshold all stay.
-        trim: Over the whole model (the paper) or in each tensor (mergekit).
+        keep: Share of the largest magnitudes to keep.
+        trim: Over the whole model (the paper) or in each tensor; ties at the threshold all stay,
+            and a sum of exactly zero takes the sign of the sum of signs. "mergekit" does as
+            mergekit 0.1.5: in each tensor exactly this many entries stay, whichever of equal ones
+            its sort puts first, and a sum of zero counts as positive. Updates of a few steps of
+            Adam hold many equal magnitudes, and then the rules give other weights.
 
     Raises:
-        ValueError: ``keep`` outside (0, 1].
+        ValueError: ``keep`` outside (0, 1], or an unknown ``trim``.
     """
     check_tasks(task_vectors)
     if not 0 < keep <= 1:
         raise ValueError(f"keep must be in (0, 1], got {keep}")
+    if trim not in get_args(Trim):
+        raise ValueError(f"trim must be one of {', '.join(get_args(Trim))}, got {trim!r}")
+    if trim == "mergekit":
+        first = {task: _first(tau, keep) for task, tau in task_vectors.items()}
+        return _combine(first, lambda stack: _agreeing(stack, _plus_or_minus(stack)))
     trimmed = {task: _trimmed(tau, keep, trim) for task, tau in task_vectors.items()}
-    return _combine(trimmed, _elect)
+    return _combine(trimmed, lambda stack: _agreeing(stack, _elected(stack)))
+
+
+def _first(tau: TaskVector, keep: float) -> TaskVector:
+    """Exactly ``keep`` of every tensor's entries, the others zero."""
+    kept = {}
+    for name, value in tau.items():
+        order = value.abs().flatten().argsort(descending=True)[: max(1, int(keep * value.numel()))]
+        mask = torch.zeros(value.numel()).index_fill_(0, order, 1.0)
+        kept[name] = value * mask.view(value.shape)
+    return TaskVector(kept)
 
 
 def _trimmed(tau: TaskVector, keep: float, trim: str) -> TaskVector:
-    flat = torch.cat([v.abs().flatten() for v in tau.values()])
-    overall = _threshold(flat, keep)
-    cuts = {n: overall if trim == "global" else _threshold(v.abs().flatten(), keep)
-            for n, v in tau.items()}  # fmt: skip
+    sizes = {n: v.abs().flatten() for n, v in tau.items()}
+    if trim == "global":
+        cuts = dict.fromkeys(sizes, _threshold(torch.cat(list(sizes.values())), keep))
+    else:
+        cuts = {n: _threshold(size, keep) for n, size in sizes.items()}
     return TaskVector({n: torch.where(v.abs() >= cuts[n], v, 0.0) for n, v in tau.items()})
 
 
@@ -61,9 +80,18 @@ def _threshold(magnitudes: Tensor, keep: float) -> Tensor:
     return magnitudes.kthvalue(n - max(1, int(keep * n)) + 1).values
 
 
-def _elect(stack: Tensor) -> Tensor:
+def _elected(stack: Tensor) -> Tensor:
+    """Sign of the sum; of a sum of zero, the sign of the sum of signs."""
     sign = stack.sum(0).sign()
-    sign = torch.where(sign == 0, stack.sign().sum(0).sign(), sign)
+    return torch.where(sign == 0, stack.sign().sum(0).sign(), sign)
+
+
+def _plus_or_minus(stack: Tensor) -> Tensor:
+    return torch.where(stack.sum(0) >= 0, 1.0, -1.0)
+
+
+def _agreeing(stack: Tensor, sign: Tensor) -> Tensor:
+    """Mean of the entries that are not zero and have this sign."""
     agree = (stack.sign() == sign) & (stack != 0)
     return torch.where(agree, stack, 0.0).sum(0) / agree.sum(0).clamp_min(1)
 

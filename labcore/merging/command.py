@@ -1,6 +1,7 @@
 """``lab merge``: merge checkpoints on disk. Importing this needs no torch."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, help="components a task (default r // T)")
     parser.add_argument("--exclude", action="append", default=[], metavar="PART",
                         help="parameters whose names hold this are averaged")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="another option of the method, as keep=0.3 of ties")  # fmt: skip
     parser.add_argument("--rounding", action="store_true", help="drop what storage rounding made")
     parser.add_argument("--dtype", help="of the written tensors (default: the base's)")
     parser.add_argument("--max-shard", default="2GB", help="largest file (default 2GB)")
@@ -51,6 +54,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         options["tol"] = "rounding"
     if args.exclude:
         options["exclude"] = [*MatrixPolicy().exclude, *args.exclude]
+    options |= dict(_option(text) for text in args.set)
     report = merge_checkpoints(
         args.base,
         finetuned,
@@ -67,3 +71,18 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         progress=terminal,
     )
     return report.rows
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; a value that is no JSON is a word.
+
+    >>> _option("keep=0.3"), _option("trim=mergekit")
+    (('keep', 0.3), ('trim', 'mergekit'))
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"want NAME=VALUE, got {text!r}: as keep=0.3")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

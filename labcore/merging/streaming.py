@@ -199,7 +199,7 @@ def _delta(
     how = tsv_options(method, options)
     if how is None:
         more = dict(options)
-        if method == "ties":
+        if method == "ties" and more.get("trim") != "mergekit":
             more["trim"] = "tensor"
         if method == "dare":
             more["seed"] = hash_of(f"{more.get('seed', 0)} {name}")

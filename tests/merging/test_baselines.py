@@ -54,6 +54,36 @@ def test_ties_by_hand():
     assert ties(taus, keep=0.5)["w"].tolist() == [[3.0, 0.0, 5.0, -4.0]]
 
 
+def mergekit_ties(deltas, keep):
+    """mergekit 0.1.5's rule on one tensor, read in its source, one entry after the other."""
+    trimmed = []
+    for delta in deltas:
+        order = delta.abs().flatten().argsort(descending=True).tolist()
+        kept = set(order[: max(1, int(keep * delta.numel()))])
+        trimmed.append([v if i in kept else 0.0 for i, v in enumerate(delta.flatten().tolist())])
+    out = []
+    for column in zip(*trimmed, strict=True):
+        sign = 1 if sum(column) >= 0 else -1
+        agree = [v for v in column if v * sign > 0]
+        out.append(sum(agree) / max(1, len(agree)))
+    return torch.tensor(out).view(deltas[0].shape)
+
+
+@pytest.mark.parametrize("keep", [0.07, 0.2, 0.5, 1.0])
+def test_ties_as_mergekit_keeps_a_number_and_calls_zero_positive(keep):
+    g = torch.Generator().manual_seed(5)  # few distinct magnitudes, as after a step of Adam
+    deltas = [torch.randint(-3, 4, (9, 12), generator=g) / 8 for _ in range(3)]
+    taus = {str(i): TaskVector({"w": d}) for i, d in enumerate(deltas)}
+    found = ties(taus, keep=keep, trim="mergekit")["w"]
+    assert torch.allclose(found, mergekit_ties(deltas, keep))
+    assert not torch.allclose(found, ties(taus, keep=keep, trim="tensor")["w"])
+    opposed = {"a": TaskVector({"w": torch.ones(1, 1)}), "b": TaskVector({"w": -torch.ones(1, 1)})}
+    assert ties(opposed, keep=1.0, trim="mergekit")["w"].item() == 1.0
+    assert ties(opposed, keep=1.0, trim="tensor")["w"].item() == 0.0
+    with pytest.raises(ValueError, match="trim must be one of global, tensor, mergekit, got 'no'"):
+        ties.__wrapped__(taus, trim="no")  # past the type check of the test run
+
+
 def test_dare_is_unbiased_and_seeded():
     taus = tasks()
     total = task_arithmetic(taus)["b"]

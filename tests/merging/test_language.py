@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from labcore.assets import AssetError, fetch
+from labcore.assets.causal_lm import converted, load_causal_lm
 from labcore.merging import language
 from labcore.merging.experiment import load_result
 from labcore.merging.files import open_checkpoint
@@ -44,6 +47,47 @@ def test_fine_tunes_of_a_tied_model_merge_on_disk(tmp_path):
     assert merged.lm_head.weight.data_ptr() == merged.model.embed_tokens.weight.data_ptr()
     assert language.loss_of(merged, windows(1)) < language.loss_of(tiny(), windows(1))
     assert any("float32 in base, bfloat16 in t1" in note for note in report.notes)
+
+
+def some_layers(source, file):
+    """The first and last layer and the last norm of a checkpoint of SmolLM2."""
+    wanted = ("model.layers.0.", "model.layers.29.", "model.norm")
+    save_file({n: v for n, v in load_file(source).items() if n.startswith(wanted)}, file)
+
+
+@pytest.mark.assets
+def test_real_weights_on_two_worker_processes_give_the_serial_bytes(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    try:
+        model, tokenizer = load_causal_lm(language.MODEL)
+        (file,) = fetch(language.MODEL).values()
+        base = converted(file, dtype=torch.bfloat16)
+    except AssetError:
+        pytest.skip("SmolLM2 is not here")
+    some_layers(base / "model.safetensors", tmp_path / "base.safetensors")
+    origin = {n: p.detach().clone() for n, p in model.named_parameters()}
+    paths = {}
+    for kind, text in {"tale": "Once upon a time there was", "law": "The party shall not"}.items():
+        ids = tokenizer(8 * text, return_tensors="pt").input_ids[:, :32]
+        language.finetune(model, ids, 1e-4)
+        language.write_checkpoint(model, base, tmp_path / kind)
+        paths[kind] = tmp_path / f"{kind}.safetensors"
+        some_layers(tmp_path / kind / "model.safetensors", paths[kind])
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value.copy_(origin[name])
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    )
+    with cluster:
+        for engine in ("serial", "dask"):
+            merge_checkpoints(tmp_path / "base.safetensors", paths, tmp_path / engine,
+                              engine=engine, address=cluster.scheduler_address)  # fmt: skip
+    serial, spread = (tmp_path / e / "model.safetensors" for e in ("serial", "dask"))
+    assert serial.read_bytes() == spread.read_bytes()
+    before, after = load_file(tmp_path / "base.safetensors"), load_file(serial)
+    assert len(after) == 2 * 9 + 1
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_unknown_text_is_named():

@@ -93,6 +93,18 @@ def test_other_methods_stream_too(method, made, tmp_path):
     assert torch.equal(found["ids"], torch.arange(5))
 
 
+def test_options_of_a_method_on_the_command_line(made, tmp_path, capsys):
+    home, paths = made
+    words = ["merge", str(home), *(f"{t}={p}" for t, p in paths.items()), "--method", "ties"]
+    for out, more in (("a", []), ("b", ["--set", "keep=1.0"])):
+        assert cli.main([*words, "--out", str(tmp_path / out), *more]) == 0
+    few, all_of_it = (load_file(tmp_path / out / "model.safetensors") for out in "ab")
+    moved = [(held["emb"] != state(0)["emb"]).float().mean() for held in (few, all_of_it)]
+    assert moved[0] < 0.6 < moved[1]
+    assert cli.main([*words, "--out", str(tmp_path / "c"), "--set", "keep"]) == 1
+    assert "want NAME=VALUE, got 'keep': as keep=0.3" in capsys.readouterr().err
+
+
 def test_same_bytes_whichever_engine(made, tmp_path):
     merge_checkpoints(*made, tmp_path / "serial", max_shard=4000)
     wanted = digest(tmp_path / "serial")
