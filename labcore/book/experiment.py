@@ -4,7 +4,7 @@ A chapter is a module of this package with ``SECONDS`` (its weight) and ``measur
 -> Findings``. Its table ``numbers`` holds one row a figure beside what is expected of it, see
 :func:`labcore.book.numbers.number`. A chapter whose module is not there is skipped. A full run
 keeps every finished chapter on disk and measures it again only when its code, that of the modules
-which chapters share, the size or the seed have changed; the table ``chapters`` says when each was
+which chapters share, the size or the seed have changed; the table ``parts`` says when each was
 measured.
 """
 
@@ -92,16 +92,16 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     modules = {n: import_module(f"{__package__}.{n}") for n in chapters() if n in config.chapters}
     total, done = sum(module.SECONDS for module in modules.values()), 0
     arrays: dict[str, Any] = {}
-    tables: dict[str, Table] = {"chapters": []}
+    tables: dict[str, Table] = {"parts": []}
     for name, module in modules.items():
         progress(done, total, name)
         part = _chapter(name, module, config, _within(progress, name, done, module.SECONDS, total))
         arrays |= {f"{name}/{key}": value for key, value in part.arrays.items()}
         tables |= {f"{name}/{key}": rows for key, rows in part.tables.items()}
         spent = part.provenance
-        tables["chapters"].append(
+        tables["parts"].append(
             {
-                "chapter": name,
+                "part": name,
                 "seconds": spent.seconds,
                 "cpu_seconds": spent.cpu_seconds,
                 "created": spent.created,
@@ -112,8 +112,8 @@ def run(config: Config, progress: Progress | None = None) -> Result:
     result = clock.result(arrays=arrays, tables=tables)
     spent = replace(  # of all sessions, if this one took chapters from an earlier one
         result.provenance,
-        seconds=round(sum(row["seconds"] for row in tables["chapters"]), 3),
-        cpu_seconds=round(sum(row["cpu_seconds"] for row in tables["chapters"]), 3),
+        seconds=round(sum(row["seconds"] for row in tables["parts"]), 3),
+        cpu_seconds=round(sum(row["cpu_seconds"] for row in tables["parts"]), 3),
     )
     return replace(result, provenance=spent)
 

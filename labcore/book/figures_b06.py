@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -26,10 +27,10 @@ def draw(output: Tensor) -> go.Figure:
         ValueError: a larger graph, or an output that depends on no input.
     """
     spots = places(output)
-    fig = _canvas(spots)
-    _edges(fig, spots, [])
+    fig, texts = _canvas(spots), _edges(spots, [])
     for node, spot in spots.items():
-        _node(fig, spot, node, below="")
+        texts += _node(fig, spot, node, below="")
+    fig.update_layout(annotations=texts)
     inputs = sum(not node.parents for node in spots)
     uses = Counter(parent for node in spots for parent in set(node.parents))
     busy, most = max(uses.items(), key=lambda pair: pair[1], default=(output, 0))
@@ -66,13 +67,13 @@ def backward_figure(step: int = 3, order: str = "consumers first", at: float = 1
     for visit in done:
         for parent, sent in visit.sent:
             adjoints[parent] = adjoints.get(parent, 0.0) + float(sent)
-    fig = _canvas(spots)
-    _edges(fig, spots, done)
+    fig, texts = _canvas(spots), _edges(spots, done)
     fired = [visit.node for visit in done]
     for node, spot in spots.items():
         state = 2 if fired and node is fired[-1] else (1 if node in fired else 0)
         got = f"adjoint {adjoints[node]:.4f}" if node in adjoints else "adjoint ?"
-        _node(fig, spot, node, below=got, state=state)
+        texts += _node(fig, spot, node, below=got, state=state)
+    fig.update_layout(annotations=texts)
     leaf = next(node for node in spots if not node.parents)
     right = float(backward(output)[leaf])
     now = adjoints.get(leaf)
@@ -132,8 +133,8 @@ def _name(node: Tensor) -> str:
 
 def _node(
     fig: go.Figure, spot: tuple[float, float], node: Tensor, *, below: str, state: int = 0
-) -> None:
-    """One node: its name above, its value inside, a text below (above the name in the top row)."""
+) -> list[dict[str, Any]]:
+    """Draws a node; gives its name above, its value inside, a text below (or above the name)."""
     x, y = spot
     fig.add_scatter(
         x=[x], y=[y], mode="markers", showlegend=False, hoverinfo="skip",
@@ -143,14 +144,20 @@ def _node(
     )  # fmt: skip
     value = f"{float(node.value):.3f}" if not node.shape else "×".join(map(str, node.shape))
     high = y > 1.5 * ROW  # arrows leave such a node downwards
-    fig.add_annotation(x=x, y=y, yshift=36, text=f"<b>{_name(node)}</b>", showarrow=False)
-    fig.add_annotation(x=x, y=y, text=value, showarrow=False, font={"size": 12})
-    fig.add_annotation(x=x, y=y, yshift=56 if high else -38, text=below, showarrow=False,
-                       font={"color": viz.PALETTE[0]})  # fmt: skip
+    here = {"x": x, "y": y, "showarrow": False}
+    return [
+        here | {"yshift": 36, "text": f"<b>{_name(node)}</b>"},
+        here | {"text": value, "font": {"size": 12}},
+        here | {"yshift": 56 if high else -38, "text": below, "font": {"color": viz.PALETTE[0]}},
+    ]
 
 
-def _edges(fig: go.Figure, spots: Places, done: Sequence[Step]) -> None:
-    """Arrows from parent to child, those of the last visit thick and turned round."""
+def _edges(spots: Places, done: Sequence[Step]) -> list[dict[str, Any]]:
+    """Arrows from parent to child, those of the last visit thick and turned round.
+
+    They and the texts are set together: plotly checks all annotations again at each new one.
+    """
+    arrows = []
     last = done[-1] if done else None
     for node, (x, y) in spots.items():
         for parent in dict.fromkeys(node.parents):
@@ -159,8 +166,10 @@ def _edges(fig: go.Figure, spots: Places, done: Sequence[Step]) -> None:
             a, b = spots[parent]
             lit = last is not None and node is last.node
             tail, head = ((x, y), (a, b)) if lit else ((a, b), (x, y))
-            fig.add_annotation(
-                ax=tail[0], ay=tail[1], x=head[0], y=head[1], axref="x", ayref="y",
-                showarrow=True, arrowhead=2, arrowsize=1, standoff=26, startstandoff=26, text="",
-                arrowwidth=4 if lit else 1.3, arrowcolor=viz.PALETTE[3] if lit else "#9AA5B1",
-            )  # fmt: skip
+            arrows.append({
+                "ax": tail[0], "ay": tail[1], "x": head[0], "y": head[1], "axref": "x",
+                "ayref": "y", "showarrow": True, "arrowhead": 2, "arrowsize": 1, "standoff": 26,
+                "startstandoff": 26, "text": "", "arrowwidth": 4 if lit else 1.3,
+                "arrowcolor": viz.PALETTE[3] if lit else "#9AA5B1",
+            })  # fmt: skip
+    return arrows

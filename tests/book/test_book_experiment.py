@@ -15,11 +15,9 @@ from labcore.works import WORKS
 
 
 def test_every_committed_figure_is_as_expected(committed: Result) -> None:
-    measured = [n for n in CHAPTERS if f"{n}/numbers" in committed.tables]
-    assert {"b01", "b02", "b03", "b04", "b05", "b06", "b07", "ba", "bb"} <= set(measured)
     off = [
         (name, row["what"], row["measured"], row["expected"])
-        for name in measured
+        for name in CHAPTERS
         for row in committed.tables[f"{name}/numbers"]
         if not within(row)
     ]
@@ -64,7 +62,7 @@ def test_chapters_are_joined_under_their_names(two: dict[str, ModuleType]) -> No
     assert set(result.arrays) == {"b01/line", "ba/line"}
     rows = experiment.summary(result)
     assert [(r["chapter"], r["measured"]) for r in rows] == [("b01", 4.0), ("ba", 5.0)]
-    assert [r["chapter"] for r in result.tables["chapters"]] == ["b01", "ba"]
+    assert [r["part"] for r in result.tables["parts"]] == ["b01", "ba"]
     assert seen[0][:2] == (0, 4)
     assert seen[-1] == (4, 4, "done")
     assert any("ba: half" in label for _, _, label in seen)
