@@ -34,8 +34,9 @@ def test_every_built_topic_has_claims_with_all_columns() -> None:
             assert row["work"] == topic
             assert row["verdict"] in claims.VERDICTS
             assert any(c.isdigit() for c in row["measured"])
-            assert row["baselines"]
-            assert row["rule"]
+            for column in ("claim", "source", "published", "scale", "baselines", "rule"):
+                assert str(row[column]).strip(), f"{row['id']} says no {column}"
+            assert row["seeds"], f"{row['id']} names no seed"
     ids = [row["id"] for row in claims.table()]
     assert len(ids) == len(set(ids))
 
