@@ -1,10 +1,13 @@
 """An ALaST step against a plain ALaST step, full fine-tuning, LoRA and half measures, on one clock.
 
 The plain step is the public code's, written from its description in
-``labcore/finetuning/reference.py``: explicit attention, a clone of the input, a Python number a
-layer, full sort and advanced indexing, one graph through all layers. It gets the same budgets and
-the same layers, and must give the same loss and gradients before anything is timed. LoRA is peft's,
-rank 16 on query, key, value and output, once ``lab bench --setup-peers peft`` has installed it.
+``labcore/finetuning/reference.py``: explicit attention, a clone of every block's input, a Python
+number a layer, full sort and advanced indexing, one graph through all layers. It gets the same
+budgets and the same layers, and must give the same loss and gradients before anything is timed. Its
+row says how many times ours' FLOPs it needs, by the formula (dropped tokens go through its MLP, its
+last block computes all tokens, and its graph reaches the embedding): where matrix products take the
+time, the ratio of times is near that, whatever the goal. LoRA is peft's, rank 16 on query, key,
+value and output, once ``lab bench --setup-peers peft`` has installed it.
 L = 12, D = 192, 3 heads, K = 9, budgets 0.9, float32; CPU seconds, medians, the sides taking turns;
 saved bytes are exact counts, means over five draws.
 """
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench import peers
-from labcore.blocks.cost import saved_activation_bytes
+from labcore.blocks.cost import ViTSpec, kept_tokens, saved_activation_bytes, training_flops
 from labcore.blocks.vit import VisionTransformer, ViTConfig
 from labcore.finetuning.alast import ALaST
 from labcore.finetuning.budgets import ALaSTConfig
@@ -104,10 +107,11 @@ def race(tokens: int, rounds: int) -> list[Row]:
         torch.randn(batch, 1, image, image, generator=g),
         torch.randint(10, (batch,), generator=g),
     )
-    agreement, others = compare(model, data), sides()
+    others = sides()
     steps = [side.make(copy.deepcopy(model), data) for side in others]
     mine = ours(copy.deepcopy(model), data)
     drawn = [draw(turn) for turn in range(rounds + WARM_UP)]
+    agreement = f"{compare(model, data)}; {plain_flops(tokens, drawn):.2f} x the FLOPs"
     seconds = timed([mine, *steps], drawn)
     saved = [
         statistics.mean(step(layers, True) for layers in drawn[:5]) / 1e6 for step in (mine, *steps)
@@ -132,6 +136,15 @@ def timed(steps: list[Step], drawn: list[Layers]) -> list[float]:
             if turn >= WARM_UP:
                 times.append(time.process_time() - begin)
     return [statistics.median(times) for times in seen]
+
+
+def plain_flops(tokens: int, drawn: list[Layers]) -> float:
+    """FLOPs of the plain step over ours, equal layers and tokens, by the formula."""
+    spec = ViTSpec(DEPTH, 192, tokens)
+    entering = kept_tokens([BUDGET] * DEPTH, tokens - 1)
+    leaving = [*entering[1:], 1]
+    theirs = sum(training_flops(spec, entering, s, freeze_embedding=False).total for s in drawn)
+    return theirs / sum(training_flops(spec, entering, s, tokens_out=leaving).total for s in drawn)
 
 
 def draw(turn: int) -> Layers:

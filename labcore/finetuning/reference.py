@@ -1,8 +1,9 @@
 """A plain ALaST step, written from the description of the public code, to compare with.
 
-Whole blocks with explicit attention on every token, a clone of the input, a Python number per
-layer, a full sort and advanced indexing, one graph through all layers. Same budgets, same layers,
-same loss and gradients as :class:`labcore.finetuning.alast.ALaST`; only the cost differs.
+Whole blocks with explicit attention on every token, a clone of every block's input, a Python number
+per layer, a full sort and advanced indexing, one graph through all layers. Same budgets, same
+layers, same loss and gradients as :class:`labcore.finetuning.alast.ALaST`; only the cost differs.
+Patches stay in the order of their attention, as there; nothing after depends on it.
 """
 
 from collections.abc import Sequence
@@ -45,20 +46,21 @@ class PlainALaST:
 
     def _run(self, x: Tensor) -> Tensor:
         last = len(self.budgets) - 1
-        x = x.clone()
         if torch.is_grad_enabled() and not x.requires_grad:
-            x.requires_grad_()  # the public code leaves the embedding trainable: a full graph
+            x = (
+                x.detach().requires_grad_()
+            )  # the public code leaves the embedding trainable: a full graph
         for layer, (view, budget) in enumerate(zip(self.trunk.views, self.budgets, strict=True)):
-            before = x[:, 0]
+            entered = x.clone()
             x, weights = _explicit(view, x)
-            self.deltas.append((x[:, 0] - before).square().sum(-1).mean().item())
+            self.deltas.append((x[:, 0] - entered[:, 0]).square().sum(-1).mean().item())
             if layer == last:
                 break
             scores = weights.mean(1)[:, 0, 1:].detach()
             keep = keep_count(budget, scores.shape[1])
-            best = scores.argsort(dim=1, descending=True, stable=True)[:, :keep].sort(1).values
-            index = torch.cat((torch.zeros_like(best[:, :1]), best + 1), dim=1)
-            x = x[torch.arange(len(x)).unsqueeze(1), index]
+            best = scores.argsort(dim=1, descending=True, stable=True)[:, :keep] + 1
+            rows = torch.arange(len(x)).unsqueeze(1)
+            x = torch.cat((x[:, :1], x[rows, best]), dim=1)
         return x
 
 

@@ -1,7 +1,9 @@
 """The experiment end to end on random pictures, its table, its claims, and every figure."""
 
 import copy
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -39,6 +41,17 @@ def result():
         patch.setattr(data, "task_of", random_task)
         patch.setattr(clock, "task_of", random_task)
         yield experiment.run(Config(0, (trial,), clock_rounds=1))
+
+
+def test_the_committed_result_is_of_the_present_preset():
+    """Every strategy with every seed, nothing of another configuration."""
+    full = experiment.load_result()
+    assert full.config == json.loads(json.dumps(asdict(Config.full())))
+    wanted = {(t.name, name, seed) for t in Config.full().trials
+              for name in t.strategies for seed in t.seeds}  # fmt: skip
+    rows = full.tables["runs"]
+    assert {(row["model"], row["strategy"], row["seed"]) for row in rows} == wanted
+    assert len(rows) == len(wanted)
 
 
 def test_every_run_is_a_row_with_its_costs(result):
