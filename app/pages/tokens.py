@@ -27,7 +27,7 @@ from labcore.runs import Result
 from labcore.tokens import awgn, figures, normalize_power, straight_through
 from labcore.tokens.experiment import load_result
 from labcore.tokens.link import LinkBudget
-from labcore.tokens.live import Sent, as_canvas, send
+from labcore.tokens.live import Sent, as_canvas, fragments_of, send
 from labcore.tokens.photographs import real_size
 
 ASSETS = ("vit-s-dinov2",)
@@ -91,13 +91,19 @@ def send_it(settings: dict[str, Any]) -> None:
     """The centre-piece: a canvas on its way."""
     arrays = committed().arrays
     number = settings["canvas"]
-    picture, label = arrays["examples"][number], int(arrays["example_labels"][number])
-    upload = st.sidebar.file_uploader("or a picture of one digit", type=["png", "jpg", "jpeg"])
+    picture = arrays["examples"][number]
+    label: int | None = int(arrays["example_labels"][number])
+    upload = st.sidebar.file_uploader(
+        "or a picture of one digit",
+        type=["png", "jpg", "jpeg"],
+        help="It is put among the fragments of this canvas, as large as its digit.",
+    )
     if upload is not None:
         try:
-            picture = as_canvas(uploads.read_image(upload.getvalue(), upload.name))
+            fragments = fragments_of(picture, arrays["kinds"][number])
+            picture = as_canvas(uploads.read_image(upload.getvalue(), upload.name), fragments)
             label = None
-        except uploads.UploadError as error:
+        except ValueError as error:
             st.error(str(error), icon=":material/upload_file:")
             return
     sent = sent_picture(picture, settings)

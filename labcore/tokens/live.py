@@ -14,6 +14,9 @@ from labcore.tokens.link import Latency, LinkBudget, index_bits
 from labcore.tokens.methods import model_from
 from labcore.tokens.model import Select, SemanticViT
 
+_DIGIT = 20  # pixels of MNIST's digits, in a box of 28
+_CONTRAST, _INK_SHARE = 20, 0.35
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -113,16 +116,51 @@ def send(
     )
 
 
-def as_canvas(picture: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "49 49"]:
-    """A picture of one's own as a canvas: grey, square, 49 x 49, ink bright on dark.
+def as_canvas(
+    picture: UInt8[np.ndarray, "y x 3"], clutter: UInt8[np.ndarray, "49 49"] | None = None
+) -> UInt8[np.ndarray, "49 49"]:
+    """A picture of one digit on a canvas, as the network knows them: as large, among fragments.
 
-    A picture that is mostly bright is turned over: paper must be 0.
+    Its ink is cut out and scaled to 20 pixels, MNIST's size, ink bright on dark; a picture that is
+    mostly bright is turned over first. Without clutter the gate sends nearly every blank patch: it
+    never saw a canvas with a digit alone.
+
+    Args:
+        picture: Red, green, blue.
+        clutter: Fragments of other digits; the digit takes the place that hides fewest of them.
+
+    Raises:
+        ValueError: all of the picture is equally bright.
     """
-    side = min(picture.shape[:2])
-    top, left = ((n - side) // 2 for n in picture.shape[:2])
-    grey = torch.from_numpy(picture[top : top + side, left : left + side].astype(np.float32))
+    grey = picture.astype(np.float32).mean(-1)
+    grey = 255 - grey if float(grey.mean()) > 127 else grey
+    grey -= grey.min()
+    if not grey.max() > _CONTRAST:
+        raise ValueError("the picture shows no ink: give dark ink on bright paper, or the reverse")
+    ink = grey > _INK_SHARE * grey.max()
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    cut = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = (max(1, round(n * _DIGIT / max(cut.shape))) for n in cut.shape)
     small = F.interpolate(
-        grey.mean(-1)[None, None], size=(SIZE, SIZE), mode="bilinear", antialias=True
-    )
-    found = small[0, 0].round().clamp(0, 255).byte().numpy()
-    return 255 - found if float(found.mean()) > 127 else found
+        torch.from_numpy(cut)[None, None], size=(height, width), mode="bilinear", antialias=True
+    )[0, 0].numpy()
+    canvas = np.zeros((SIZE, SIZE), np.uint8) if clutter is None else clutter.copy()
+    corners = [(y, x) for y in range(0, SIZE - 27, 7) for x in range(0, SIZE - 27, 7)]
+    top, left = min(corners, key=lambda at: int((canvas[_box(*at)] > 0).sum()))
+    box = np.zeros((28, 28), np.uint8)
+    y, x = (28 - height) // 2, (28 - width) // 2
+    box[y : y + height, x : x + width] = (small * (255 / small.max())).round()
+    canvas[_box(top, left)] = box
+    return canvas
+
+
+def _box(top: int, left: int) -> tuple[slice, slice]:
+    return slice(top, top + 28), slice(left, left + 28)
+
+
+def fragments_of(
+    canvas: UInt8[np.ndarray, "49 49"], kinds: UInt8[np.ndarray, " t"]
+) -> UInt8[np.ndarray, "49 49"]:
+    """A canvas without its digit: ``kinds`` is 1 for the tokens with fragments."""
+    cells = np.kron((kinds == 1).reshape(SIZE // 7, -1), np.ones((7, 7), bool))
+    return np.where(cells, canvas, 0).astype(np.uint8)

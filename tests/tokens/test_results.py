@@ -10,7 +10,7 @@ from labcore import claims, runs, viz
 from labcore.claims.tokens import CLAIMS, RIVALS
 from labcore.tokens import figures
 from labcore.tokens.experiment import load_result, run, summary
-from labcore.tokens.live import as_canvas, send
+from labcore.tokens.live import as_canvas, fragments_of, send
 from labcore.tokens.settings import METHODS, Config
 from labcore.tokens.training import BaseTraining, Tuning
 
@@ -131,9 +131,27 @@ def test_a_picture_of_ones_own_becomes_ink_on_paper() -> None:
     bright = np.full((60, 90, 3), 250, np.uint8)
     bright[20:40, 40:50] = 10
     canvas = as_canvas(bright)
+    rows, columns = np.nonzero(canvas > 127)
     assert canvas.shape == (49, 49)
-    assert canvas[0, 0] < 10
-    assert canvas[24, 24] > 200
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (20, 10)  # the shape it had, MNIST's size
+    assert canvas[0, 0] == 0
+    assert canvas.max() == 255
+    np.testing.assert_array_equal(as_canvas(255 - bright), canvas)
+    with pytest.raises(ValueError, match="no ink"):
+        as_canvas(np.full((60, 90, 3), 250, np.uint8))
+
+
+def test_a_picture_of_ones_own_stands_among_fragments() -> None:
+    arrays = load_result().arrays
+    fragments = fragments_of(arrays["examples"][0], arrays["kinds"][0])
+    cells = fragments.reshape(7, 7, 7, 7).any(axis=(1, 3)).reshape(-1)
+    assert cells.any()
+    assert (arrays["kinds"][0][cells] == 1).all()
+    bright = np.full((60, 90, 3), 250, np.uint8)
+    bright[20:40, 40:50] = 10
+    canvas = as_canvas(bright, fragments)
+    assert (canvas == fragments).mean() > 0.6
+    assert send(canvas, 0.2, None).tokens < send(as_canvas(bright), 0.2, None).tokens
 
 
 @pytest.mark.assets
