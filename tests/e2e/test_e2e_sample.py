@@ -161,3 +161,17 @@ def test_a_stale_tab_comes_back_after_a_restart(sample: Server, tab: Tab) -> Non
     in_address(page, "k=10")
     # this deep link was the new process's first request: the menu is still ours
     page.get_by_role("link", name=re.compile("P02 +Koopman modes")).wait_for()
+
+
+def test_two_tabs_of_one_browser_do_not_touch_each_other(sample: Server, tab: Tab) -> None:
+    first: Any = tab(f"{sample.url}/kvcache?k=9").page
+    metric(first, "18")
+    second: Any = first.context.new_page()
+    second.goto(f"{sample.url}/kvcache?k=3")
+    metric(second, "6")
+    slider(first, "Turns").focus()
+    first.keyboard.press("ArrowRight")
+    metric(first, "20")
+    in_address(first, "k=10")
+    metric(second, "6")
+    assert "k=3" in second.url
