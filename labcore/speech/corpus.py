@@ -1,7 +1,8 @@
-"""The committed corpus: digit strings spoken by synthetic voices, and real recordings.
+"""The committed corpora: digit strings and commands by synthetic voices, and real recordings.
 
 Voices of the test set are never heard in training, and no test string is said there. ``real`` holds
-recordings of a person, joined from single digits. Made by :mod:`labcore.speech.synthesis`.
+recordings of a person, joined from single digits. Two training voices are held back as ``valid``:
+settings are chosen on them, never on a test set. Made by :mod:`labcore.speech.synthesis`.
 """
 
 import hashlib
@@ -19,7 +20,10 @@ from labcore.speech import audio
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ITALIAN = ("zero", "uno", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove")
 TASKS = ("asr", "st")
-_PATH = Path(__file__).parent / "results" / "corpus.npz"
+WORDS = ("digits", "commands")
+VALID_VOICES = ("espeak:en-gb+f2", "flite:slt")  # one of each synthesiser, as in the test set
+_FOLDER = Path(__file__).parent / "results"
+_FILES = {"digits": "corpus.npz", "commands": "commands.npz"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Corpus:
     """Clips and what is said in them.
 
     Attributes:
-        clips: One row a clip: ``split`` (train, test, real, exhibit), ``voice``, ``text``.
+        clips: One row a clip: ``split`` (train, valid, test, real, exhibit), ``voice``, ``text``,
+            and ``italian`` where the translation is not by digits.
         sounds: The clips themselves, 8 kHz.
         voices: One row a voice that was tried: error rates of both encoders' own transcripts, and
             whether it was kept.
@@ -55,8 +60,11 @@ class Corpus:
 
     def answer(self, number: int, task: str) -> str:
         """What is to be written: the words (``asr``) or their translation (``st``)."""
-        text = str(self.clips[number]["text"])
-        return text if task == "asr" else translate(text)
+        clip = self.clips[number]
+        text = str(clip["text"])
+        if task == "asr":
+            return text
+        return str(clip["italian"]) if "italian" in clip else translate(text)
 
 
 def translate(text: str) -> str:
@@ -89,11 +97,20 @@ def save(corpus: Corpus, path: Path) -> Path:
 
 
 @cache
-def load() -> Corpus:
-    """The committed corpus."""
-    with np.load(_PATH, allow_pickle=False) as file:
+def load(words: str = "digits") -> Corpus:
+    """A committed corpus: ``"digits"`` or ``"commands"``.
+
+    Raises:
+        ValueError: another name.
+    """
+    if words not in _FILES:
+        raise ValueError(f"no corpus {words!r}: choose one of {', '.join(WORDS)}")
+    with np.load(_FOLDER / _FILES[words], allow_pickle=False) as file:
         tables = json.loads(bytes(file["tables"]).decode())
         pieces = np.split(file["codes"], file["ends"][:-1])
+    for clip in tables["clips"]:
+        if clip["split"] == "train" and clip["voice"] in VALID_VOICES:
+            clip["split"] = "valid"
     return Corpus(tables["clips"], [audio.expand(piece) for piece in pieces], tables["voices"])
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from labcore.runs import Result
+from labcore.runs import Result, Table
 from labcore.speech import corpus
-from labcore.speech.names import ADAPTERS, ALPHABET, ENCODERS
+from labcore.speech.labels import TRAINED_ON, label
+from labcore.speech.names import ADAPTERS, ALL, ALPHABET, ENCODERS, SPLITS
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,61 @@ def nearest_of(result: Result, number: int, kind: str) -> dict[str, Any]:
         "cosines": result.arrays[f"cosine/{kind}/{number}"].astype(np.float64),
         "centres": centres,
     }
+
+
+def confounds(result: Result) -> Table:
+    """What differs between the levels of the factors besides their names: sizes, what they read."""
+    cells = [r for r in result.tables["cells"] if not r["variant"]]
+    rows: Table = []
+    for name in dict.fromkeys(r["encoder"] for r in cells):
+        count = next(r["encoder_parameters"] for r in cells if r["encoder"] == name)
+        rows.append({"part": label(name), "parameters": f"{count / 1e6:.1f} M, frozen",
+                     "what else differs": TRAINED_ON[name]})  # fmt: skip
+    for name in dict.fromkeys(r["adapter"] for r in cells):
+        here = [r for r in cells if r["adapter"] == name]
+        counts = _range([r["parameters"] / 1e6 for r in here])
+        speeds = _range([r["positions_a_second_test"] for r in here])
+        rows.append({"part": label(name), "parameters": f"{counts} M",
+                     "what else differs": f"{speeds} positions a second"})  # fmt: skip
+    for name in dict.fromkeys(r["lm"] for r in cells):
+        rows.append({"part": label(name), "parameters": label(name).split()[-1] + ", frozen",
+                     "what else differs": TRAINED_ON[name]})  # fmt: skip
+    return rows
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def variants(result: Result) -> Table:
+    """Every ablation and control, the cell of the grid that it changes first; a row a test set."""
+    rows: Table = []
+    for named in dict.fromkeys(r["variant"] for r in result.tables["cells"] if r["variant"]):
+        (cell, *_) = result.where("cells", variant=named)
+        levels = {k: cell[k] for k in ("encoder", "adapter", "lm")}
+        for variant in ("", named):
+            (steps,) = {r["steps"] for r in result.where("cells", variant=variant, **levels)}
+            for split in SPLITS:
+                at = {"variant": variant, "split": split, "repeat": 0} | levels
+                scores = {r["task"]: r for r in result.where("scores", **at)}
+                if "asr" in scores:
+                    name = f"{variant or 'as in the grid'} ({cell['encoder']}, {cell['adapter']})"
+                    rows.append({"what": name, "split": split, "steps": steps, **scores})
+    return list({(r["what"], r["split"]): r for r in rows}.values())
+
+
+def variants_said(result: Result) -> Table:
+    """The same, as a page and a notebook print it."""
+    return [
+        {"what": r["what"], "test": label(r["split"]), "words": r["asr"]["words"],
+         "steps": r["steps"], "WER": f"{r['asr']['wer']:.2f}",
+         "Italian: WER": f"{r['st']['wer']:.2f}", "chrF": f"{r['st']['chrf']:.2f}",
+         "exact": f"{r['st']['exact']:.2f}"}
+        for r in variants(result)
+    ]  # fmt: skip
+
+
+def designs(result: Result) -> list[str]:
+    """Which designs the shares are of: all factors, or one language model trained with more."""
+    return list(dict.fromkeys(r["design"] for r in result.tables["shares"])) or [ALL]

@@ -11,6 +11,7 @@ from labcore import viz
 from labcore.speech.labels import adapter_style, label
 
 RATE = 50.0  # frames a second of both encoders
+NEAR = 0.5  # cosine from which a vector points at a token
 Array = Float[np.ndarray, "..."]
 
 
@@ -123,12 +124,24 @@ def assignment_maps(maps: Mapping[str, Array], *, tokens: int, text: str) -> go.
         title=f"Which frames make a position? “{text}”",
         alt=f"Positions for {seconds:.2f} s and {tokens} tokens: {said}; that is "
         f"{', '.join(f'{maps[n].shape[1] / seconds:.1f}' for n in names)} a second.",
-        caption="Conv and WLQ follow the clock: straight diagonals. CIF and CTC follow the "
-        "content: steps of different length.",
+        caption=_steps_said(maps),
         source="assignment_maps",
         params={"text": text, "tokens": tokens},
         height=460,
     )
+
+
+def _steps_said(maps: Mapping[str, Array]) -> str:
+    """Which of the shown rules follow the clock, and how unequal the steps of the others are."""
+    clock = [label(n).split(":")[0] for n in maps if n in ("base", "conv", "wlq")]
+    said = [f"{', '.join(clock)}: straight diagonals, by the clock."] if clock else []
+    for name in (n for n in maps if n in ("cif", "ctc")):
+        frames = (maps[name] > 0).sum(axis=0)
+        steps = f"one position takes {frames.min()} to {frames.max()} frames"
+        if len(frames) == 1:
+            steps = f"all {frames[0]} frames in one position"
+        said.append(f"{label(name).split(':')[0]}: {steps}, by the content.")
+    return " ".join(said)
 
 
 def cif_staircase(alpha: Array, *, threshold: float = 1.0, residual: float = 0.5) -> go.Figure:
@@ -255,8 +268,8 @@ def nearest_tokens(
         title=f"What the language model is shown: {adapter_style(adapter)[0].split(':')[0]}",
         alt=f"“{text}”: nearest tokens of {n} positions are {', '.join(first[:30])}; mean cosine "
         f"of the nearest {float(cosines[:, 0].mean()):.2f}.",
-        caption="Few positions lie near any real token, and the model answers all the same: it "
-        "reads directions, not words.",
+        caption=f"{int((cosines[:, 0] > NEAR).sum())} of {n} positions point at a real token "
+        f"(cosine above {NEAR}); the language model reads the others all the same.",
         source="nearest_tokens",
         params={"adapter": adapter, "text": text},
         height=340,

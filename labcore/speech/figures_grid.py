@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 from labcore import viz
 from labcore.runs import Table
 from labcore.speech.labels import label
+from labcore.speech.names import ALL, NOT_TRAINED
 
-FULL_ERROR = 0.9  # a cell above this is marked as not trained
+GREY = "#C9CED6"
 
 
 def _mean(rows: Table, column: str) -> tuple[float, float, float]:
@@ -17,6 +18,8 @@ def _mean(rows: Table, column: str) -> tuple[float, float, float]:
 
 def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go.Figure:
     """Score of every cell, mean over repeats: rows encoder and language model, columns adapters.
+
+    A cell whose error rate is above 0.9 is marked as not trained, and grey.
 
     Args:
         scores: The result's table ``scores``.
@@ -32,42 +35,54 @@ def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go
         raise ValueError(f"no scores for {task!r} on {split!r}: run the experiment's full size")
     adapters = list(dict.fromkeys(r["adapter"] for r in rows))
     sides = list(dict.fromkeys((r["encoder"], r["lm"]) for r in rows))
-    z, text = np.zeros((len(sides), len(adapters))), []
+    z, failed = np.zeros((2, len(sides), len(adapters)))
+    text = np.empty(z.shape, dtype=object)
     for i, (encoder, lm) in enumerate(sides):
-        line = []
         for j, adapter in enumerate(adapters):
             cell = (encoder, lm, adapter)
             here = [r for r in rows if (r["encoder"], r["lm"], r["adapter"]) == cell]
-            mean, low, high = _mean(here, column)
-            z[i, j] = mean
-            failed = column == "wer" and mean > FULL_ERROR
+            z[i, j], low, high = _mean(here, column)
+            failed[i, j] = _mean(here, "wer")[0] > NOT_TRAINED
             spread = f"<br>{low:.2f} to {high:.2f}" if len(here) > 1 else ""
-            line.append(f"<b>{mean:.2f}</b>{spread}" + ("<br>not trained" if failed else ""))
-        text.append(line)
+            mark = "<br>not trained" if failed[i, j] else ""
+            text[i, j] = f"<b>{z[i, j]:.2f}</b>{spread}{mark}"
     names = [f"{label(e)}<br>{label(lm)}" for e, lm in sides]
     good_is_low = column == "wer"
+    look = {
+        "x": [label(a).split(":")[0] for a in adapters], "y": names,
+        "texttemplate": "%{text}", "textfont": {"size": 13}, "zmin": 0, "zmax": 1,
+    }  # fmt: skip
     fig = go.Figure(
         go.Heatmap(
-            z=z, x=[label(a).split(":")[0] for a in adapters], y=names, text=text,
-            texttemplate="%{text}", colorscale=viz.SEQUENTIAL, reversescale=good_is_low,
-            zmin=0, zmax=1, colorbar={"title": {"text": column.upper()}},
-            hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>", textfont={"size": 13},
+            z=np.where(failed, np.nan, z), text=np.where(failed, "", text),
+            colorscale=viz.SEQUENTIAL, reversescale=good_is_low,
+            colorbar={"title": {"text": column.upper()}},
+            hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>", **look,
         )
     )  # fmt: skip
+    if failed.any():
+        fig.add_heatmap(
+            z=np.where(failed, 0, np.nan), text=np.where(failed, text, ""),
+            colorscale=[[0, GREY], [1, GREY]], showscale=False,
+            hovertemplate="%{y}, %{x}: not trained<extra></extra>", **look,
+        )  # fmt: skip
     fig.update_yaxes(autorange="reversed")
     fig.update_xaxes(title_text="adapter", side="bottom")
     best = np.unravel_index(np.argmin(z) if good_is_low else np.argmax(z), z.shape)
     worst = np.unravel_index(np.argmax(z) if good_is_low else np.argmin(z), z.shape)
     said = [f"{names[i].replace('<br>', ' + ')} + {adapters[j]} {z[i, j]:.2f}"
             for i, j in (best, worst)]  # fmt: skip
-    repeats = len({r["repeat"] for r in rows})
+    trainings = [sum((r["encoder"], r["lm"]) == side for r in rows) // len(adapters)
+                 for side in sides]  # fmt: skip
+    repeats = " to ".join(str(n) for n in sorted({min(trainings), max(trainings)}))
     return viz.finish(
         fig,
         title=f"{label(task).capitalize()}, {label(split)}",
         alt=f"{column.upper()}, {repeats} training(s) a cell, {rows[0]['words']} words: best "
-        f"{said[0]}, worst {said[1]}.",
+        f"{said[0]}, worst {said[1]}; {int(failed.sum())} of {z.size} cells not trained.",
         caption="Compare within a column (which encoder?), within a row (which adapter?), and "
-        "between rows of one encoder (which language model?).",
+        "between rows of one encoder (which language model?). Grey: error rate above "
+        f"{NOT_TRAINED}.",
         source="grid_map",
         params={"task": task, "split": split, "column": column},
         height=140 + 84 * len(sides),
@@ -75,13 +90,23 @@ def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go
 
 
 def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all five",
-               scale: str = "rate") -> go.Figure:  # fmt: skip
+               scale: str = "rate", design: str = ALL) -> go.Figure:  # fmt: skip
     """Share of the variance that each factor and interaction explains, with 95 % intervals.
+
+    Greyed if the design has cells that are not trained.
+
+    Args:
+        shares: The result's table ``shares``.
+        task: ``asr``, ``st`` or ``nearest``.
+        split: ``test`` or ``real``.
+        adapters: ``all five`` or ``without cif, ctc``.
+        scale: ``rate`` or ``logit``, what is decomposed.
+        design: ``all`` factors, or a language model that was trained with several times.
 
     Raises:
         ValueError: nothing was measured for this choice.
     """
-    wanted = {"task": task, "split": split, "adapters": adapters, "scale": scale}
+    wanted = {"design": design, "task": task, "split": split, "adapters": adapters, "scale": scale}
     rows = [r for r in shares if all(r[k] == v for k, v in wanted.items())]
     if not rows:
         raise ValueError(f"no shares for {wanted}: run the experiment's full size")
@@ -89,9 +114,10 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
     share = np.array([r["share"] for r in rows])
     low, high = (np.array([r[k] for r in rows]) for k in ("low", "high"))
     main = ["x" not in f" {r['term']} ".split() and "residual" not in r["term"] for r in rows]
+    untrained, count = rows[0]["untrained"], rows[0]["cells"]
     fig = go.Figure(
         go.Bar(
-            orientation="h", x=share, y=names,
+            orientation="h", x=share, y=names, opacity=0.35 if untrained else 1,
             marker={
                 "color": [viz.PALETTE[0] if m else "#9AA5B1" for m in main],
                 "pattern": {"shape": ["" if m else "/" for m in main], "fillmode": "overlay",
@@ -115,25 +141,30 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
     fig.update_layout(showlegend=False)
     said = ", ".join(f"{n} {s:.0%}" for n, s in zip(names, share, strict=True))
     what = "error rate" if scale == "rate" else "logit of the error rate"
+    models = "both language models" if design == ALL else label(design)
+    pale = f" Pale: {untrained} of {count} cells are not trained." if untrained else ""
     return viz.finish(
         fig,
-        title="What explains the errors?",
-        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}; shares of {what}: {said}.",
+        title=f"What explains the errors? {label(task).capitalize()}, {label(split)}",
+        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}, {models}; shares of {what}: "
+        f"{said}.{pale}",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "
-        "whiskers hold 95 % of bootstrap draws of the clips, and of the trainings where repeated.",
+        "whiskers hold 95 % of bootstrap draws of the clips, and of the trainings where repeated."
+        + pale,
         source="share_bars",
         params=wanted,
         height=150 + 42 * len(rows),
     )
 
 
-def gap_bars(gaps: Table, *, task: str, split: str, adapters: str = "all five") -> go.Figure:
+def gap_bars(gaps: Table, *, task: str, split: str, adapters: str = "all five",
+             design: str = ALL) -> go.Figure:  # fmt: skip
     """The study's contrast: the best error rate of each factor's best and worst level.
 
     Raises:
         ValueError: nothing was measured for this choice.
     """
-    wanted = {"task": task, "split": split, "adapters": adapters}
+    wanted = {"design": design, "task": task, "split": split, "adapters": adapters}
     rows = [r for r in gaps if all(r[k] == v for k, v in wanted.items())]
     if not rows:
         raise ValueError(f"no gaps for {wanted}: run the experiment's full size")

@@ -27,7 +27,7 @@ def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: 
     rows = [r for r in curves if (r["encoder"], r["lm"], r["repeat"]) == (encoder, lm, 0)]
     rows = [r for r in rows if name in r and (column != "ce" or r["task"] == task)]
     if variants:
-        rows = [r for r in rows if r["adapter"] == "conv"]
+        rows = [r for r in rows if r["adapter"] == "conv" and r["variant"] != "commands"]
     else:
         rows = [r for r in rows if not r["variant"]]
     if not rows:
@@ -59,7 +59,7 @@ def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: 
         fig,
         title=f"{label(task).capitalize()}: {label(encoder)} + {label(lm)}",
         alt=f"{wide.capitalize()}, mean of the last three points: {said}.",
-        caption="The loss stays near guessing until the language model begins to use the sound."
+        caption="Below the dotted line the answers hold more than guessed digits."
         if column == "ce"
         else "At zero the answer is guessed from the prompt; the higher, the more the sound says.",
         source="training_curves",
@@ -133,7 +133,7 @@ def variant_bars(scores: Table, *, task: str, split: str = "test") -> go.Figure:
         ValueError: there are no variants in this result.
     """
     here = [r for r in scores if (r["task"], r["split"], r["repeat"]) == (task, split, 0)]
-    variants = [r for r in here if r["variant"]]
+    variants = [r for r in here if r["variant"] and r["corpus"] == "digits"]
     if not variants:
         raise ValueError(f"no ablations for {task!r}: run the experiment's full size")
     fig = go.Figure()

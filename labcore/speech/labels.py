@@ -14,6 +14,15 @@ LMS = {"smollm2-135m": "SmolLM2 135M", "gemma3-270m": "Gemma 3 270M", "none": "n
 TASKS = {"asr": "recognition", "st": "translation to Italian", "nearest": "nearest token, no LM"}
 SPLITS = {"test": "unseen synthetic voices", "real": "real recordings"}
 
+# What the frozen parts had learned before; their factor is mixed up with it.
+TRAINED_ON = {
+    "whisper": "English speech with its text, for an attention decoder, in windows of 30 s",
+    "conformer": "phonemes of English and Korean, with CTC, clips of any length",
+    "smollm2-135m": "web text, then instructions; 4-bit weights, 576 wide",
+    "gemma3-270m": "web text of many languages, no instructions; 4-bit weights, 640 wide",
+    "none": "no language model",
+}
+
 # What the study reports: (quantity, value). Its table of cells is not repeated here: these rows are
 # those that could be confirmed.
 PAPER_FACTS = (

@@ -1,11 +1,12 @@
-"""Making the committed corpus again: spoken digit strings by many voices, and real recordings.
+"""Making the committed corpora again: spoken digits and commands, and real recordings.
 
     python -m labcore.speech.synthesis --recordings FOLDER --out labcore/speech/results
+    python -m labcore.speech.synthesis --commands --out labcore/speech/results
 
-wants the programs ``espeak-ng`` and ``flite`` (Debian packages of the same names) and a folder with
-the unpacked Debian packages ``asterisk-core-sounds-en-wav`` 1.6.1 (Allison Smith, CC-BY-SA-3.0) and
-``pocketsphinx-testdata`` (BSD; LibriVox readings in the public domain). Nothing else needs them:
-the corpus is kept at 8 kHz in mu-law, a telephone's quality, which is what the recordings have.
+want the programs ``espeak-ng`` and ``flite`` (Debian packages of the same names), the first also a
+folder with the unpacked Debian packages ``asterisk-core-sounds-en-wav`` 1.6.1 (Allison Smith,
+CC-BY-SA-3.0) and ``pocketsphinx-testdata`` (BSD; LibriVox readings in the public domain). Nothing
+else needs them: a corpus is kept at 8 kHz in mu-law, a telephone's quality, as the recordings are.
 
 A voice is kept only if Whisper tiny.en and the Conformer, each by its own transcript, hear most of
 the digits it says; what was dropped stays in the table.
@@ -22,8 +23,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from labcore.speech import audio
-from labcore.speech.corpus import DIGITS, Corpus, save
+from labcore.speech import audio, commands
+from labcore.speech.corpus import DIGITS, Corpus, load, save
+from labcore.speech.settings import EXAMPLES
 
 ESPEAK = {
     "train": (
@@ -36,6 +38,7 @@ ESPEAK = {
 }  # fmt: skip
 FLITE = {"train": ("awb", "kal16", "slt"), "test": ("rms",)}
 TRAIN_CLIPS, TEST_CLIPS, SEED = 440, 60, 20240925
+TRAIN_COMMANDS = 300
 KEEP_BELOW = 0.5  # error rate of the better of the two transcripts
 PHONEMES = {
     "zero": "z", "one": "w ʌ n", "two": "t u", "three": "θ ɹ i", "four": "f ɔ ɹ", "five": "f aɪ v",
@@ -123,6 +126,25 @@ def make(recordings: Path) -> Corpus:
     return Corpus(clips, sounds, voices)
 
 
+def make_commands() -> Corpus:
+    """Commands by the voices of the digit corpus, so that test voices are the same and unheard."""
+    rng = np.random.default_rng(SEED)
+    shown = {english for english, _ in EXAMPLES["commands"]}
+    test = commands.different(TEST_CLIPS, rng, shown)
+    train = commands.different(TRAIN_COMMANDS, rng, shown | {english for english, _ in test})
+    voices = load("digits").voices
+    clips: list[dict[str, Any]] = []
+    sounds: list[audio.Sound] = []
+    for split, pairs in (("train", train), ("test", test)):
+        kept = [str(v["voice"]) for v in voices if v["split"] == split and v["kept"]]
+        for i, (english, italian) in enumerate(pairs):
+            voice = kept[i % len(kept)]
+            clips.append({"split": split, "voice": voice, "text": english, "italian": italian,
+                          "task": "commands"})  # fmt: skip
+            sounds.append(speak(english, voice))
+    return Corpus(clips, sounds, [])
+
+
 def _joined(folder: Path, text: str, rng: np.random.Generator) -> audio.Sound:
     """Real recordings of single digits with 80 to 150 ms between them."""
     pieces: list[np.ndarray] = []
@@ -181,13 +203,16 @@ def _missed(text: str, said: str) -> float:
 
 
 def main() -> None:
-    """Write ``corpus.npz``."""
-    parser = argparse.ArgumentParser(description="make the speech corpus again")
-    parser.add_argument("--recordings", type=Path, required=True)
+    """Write ``corpus.npz``, or ``commands.npz``."""
+    parser = argparse.ArgumentParser(description="make a speech corpus again")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--recordings", type=Path, help="folder of the unpacked packages: digits")
+    which.add_argument("--commands", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    made = make(args.recordings)
-    path = save(made, args.out / "corpus.npz")
+    name = "commands.npz" if args.commands else "corpus.npz"
+    made = make_commands() if args.commands else make(args.recordings)
+    path = save(made, args.out / name)
     print(path, f"{path.stat().st_size / 1e6:.1f} MB,", len(made.clips), "clips")
 
 

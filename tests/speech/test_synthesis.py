@@ -40,7 +40,7 @@ def test_a_corpus_comes_back_from_disk(tmp_path, monkeypatch) -> None:  # noqa: 
     clips = [{"split": "test", "voice": "v", "text": "one"}]
     made = corpus.Corpus(clips, [np.sin(np.arange(400.0)).astype(np.float32) * 0.5], [])
     path = corpus.save(made, tmp_path / "corpus.npz")
-    monkeypatch.setattr(corpus, "_PATH", path)
+    monkeypatch.setattr(corpus, "_FOLDER", path.parent)
     found = corpus.load.__wrapped__()
     assert found.clips == clips
     np.testing.assert_allclose(found.sounds[0], made.sounds[0], atol=0.02)
