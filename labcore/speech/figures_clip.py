@@ -11,7 +11,6 @@ from labcore import viz
 from labcore.speech.labels import adapter_style, label
 
 RATE = 50.0  # frames a second of both encoders
-NEAR = 0.5  # cosine from which a vector points at a token
 Array = Float[np.ndarray, "..."]
 
 
@@ -263,13 +262,14 @@ def nearest_tokens(
         ticktext=[f"{c:.2f}" for c in centres[::every]],
     )  # fmt: skip
     first = [row[0].strip() for row in tokens]
+    words = [word for word in first[:30] if word.isalpha()]
     return viz.finish(
         fig,
         title=f"What the language model is shown: {adapter_style(adapter)[0].split(':')[0]}",
         alt=f"“{text}”: nearest tokens of {n} positions are {', '.join(first[:30])}; mean cosine "
         f"of the nearest {float(cosines[:, 0].mean()):.2f}.",
-        caption=f"{int((cosines[:, 0] > NEAR).sum())} of {n} positions point at a real token "
-        f"(cosine above {NEAR}); the language model reads the others all the same.",
+        caption=f"Nearest words in order: {' '.join(words) or 'none'}. The largest cosine is "
+        f"{float(cosines.max()):.2f}: no vector is a token, the model reads between them.",
         source="nearest_tokens",
         params={"adapter": adapter, "text": text},
         height=340,

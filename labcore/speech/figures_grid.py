@@ -81,8 +81,8 @@ def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go
         alt=f"{column.upper()}, {repeats} training(s) a cell, {rows[0]['words']} words: best "
         f"{said[0]}, worst {said[1]}; {int(failed.sum())} of {z.size} cells not trained.",
         caption="Compare within a column (which encoder?), within a row (which adapter?), and "
-        "between rows of one encoder (which language model?). Grey: error rate above "
-        f"{NOT_TRAINED}.",
+        "between rows of one encoder (which language model?)."
+        + (f" Grey: error rate above {NOT_TRAINED}." if failed.any() else ""),
         source="grid_map",
         params={"task": task, "split": split, "column": column},
         height=140 + 84 * len(sides),
@@ -145,7 +145,7 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
     pale = f" Pale: {untrained} of {count} cells are not trained." if untrained else ""
     return viz.finish(
         fig,
-        title=f"What explains the errors? {label(task).capitalize()}, {label(split)}",
+        title="What explains the errors?",
         alt=f"{label(task).capitalize()}, {label(split)}, {adapters}, {models}; shares of {what}: "
         f"{said}.{pale}",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "

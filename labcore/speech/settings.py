@@ -110,6 +110,7 @@ VARIANTS = (
     Variant("no warm-up", "conformer", "conv", {"warm_steps": 0}),
     Variant("outputs start at 1", "conformer", "conv", {"unit_scale": True}),
     Variant("scrambled language model", "conformer", "conv", {"scrambled": True}),
+    Variant("padded to 30 s", "whisper", "conv", {"pad": "30s"}),
     Variant("commands", "conformer", "conv", {"words": "commands", "steps": COMMAND_STEPS}),
 )
 
