@@ -59,9 +59,11 @@ def _baselines(result: Result) -> str:
 
 def _sample(result: Result) -> str:
     words = {s: int(result.arrays[f"words/asr/{s}"].sum()) for s in SPLITS}
+    repeats = zip(result.config["lms"], result.config["repeats"], strict=True)
+    trained = ", ".join(f"{count} with {lm}" for lm, count in repeats)
     return (
-        f"{words['test']} + {words['real']} words, {min(result.config['repeats'])} training(s) a "
-        f"cell; {_untrained(result)}"
+        f"{words['test']} + {words['real']} words; trainings a cell: {trained} (all factors "
+        f"together: the first of each); {_untrained(result)}"
     )
 
 

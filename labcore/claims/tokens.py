@@ -41,7 +41,9 @@ def _sample(result: Result, *audits: str) -> str:
     first, tuning = pick(rows, method="gate"), result.config["tuning"]
     seeds = f"{len(distinct(first, 'seed'))} seeds x {first[0]['images']} test canvases"
     fewer = [f"{label(n)}: {len(distinct(pick(rows, method=n), 'seed'))} seed" for n in audits]
-    drawn = f"fine-tuned on {tuning['steps'] * tuning['batch']} canvases"
+    drawn = "the committed gate"  # the quick preset loads it
+    if tuning:
+        drawn = f"fine-tuned on {tuning['steps'] * tuning['batch']} canvases"
     return "; ".join((f"{seeds}, {drawn}", *fewer))
 
 

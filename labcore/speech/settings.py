@@ -178,7 +178,7 @@ class Config:
     def full(cls, seed: int = 0) -> "Config":
         """The size of the committed results: about an hour on one free core."""
         return cls(
-            seed=seed, repeats=(1, 1), encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=100,
+            seed=seed, repeats=(2, 1), encoders=ENCODERS, adapters=ADAPTERS, lms=LMS, steps=100,
             batch=8, lr=1e-3, warm_steps=250, train_clips=400, test_clips=60, variants=VARIANTS,
             resume=True, jobs=2,
         )  # fmt: skip
