@@ -134,7 +134,7 @@ CLAIMS: tuple[Claim, ...] = (
         claim="Simplicial Mamba is competitive with simplicial networks",
         source=f"{MAMBA_PAPER}, abstract",
         published="competitive on node tasks (no figure quoted: the table could not be checked)",
-        scale=SCALE,
+        scale=f"{SCALE}; on surfaces Mamba has width 16 and 28 epochs, its rivals 32 and 80",
         rule="mean test accuracy at most 3 points below the simplicial network of best validation "
         "accuracy, on the same splits; one part a data set",
         measure=_competitive,
