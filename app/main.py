@@ -7,6 +7,14 @@ import streamlit as st
 
 ROOT = Path(__file__).resolve().parents[1]
 ICON = str(ROOT / "app" / "favicon.svg")  # a file: named icons would come from the network
+# why a file was refused: Streamlit says it to screen readers, and to others under the mouse only
+STYLE = """<style>
+[data-testid="stFileChip"]:has([role="alert"]) { flex-wrap: wrap; height: auto; max-width: 100%; }
+[data-testid="stFileChip"] [role="alert"] {
+  position: static; width: 100%; height: auto; margin: 0; clip: auto; clip-path: none;
+  overflow: visible; white-space: normal; font-size: 0.875rem;
+}
+</style>"""
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
@@ -37,6 +45,7 @@ def main() -> None:
     """Draw the page that the address names."""
     meter().count()
     st.set_page_config(page_title="labcore", page_icon=ICON, layout="wide")
+    st.html(STYLE)
     st.navigation(navigation()).run()
 
 

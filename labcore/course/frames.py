@@ -1,7 +1,9 @@
 """Explore a figure function without a kernel: try its ends, or turn a control into frames.
 
-Widgets are dead in a page that nobody computes behind. There the first control becomes a plotly
-slider over frames drawn beforehand, so that the centre-piece still moves.
+Widgets are dead in a page that nobody computes behind. There the first control becomes a slider
+over frames drawn beforehand, so that the centre-piece still moves. The page draws that slider
+itself (``page.js``), under the figure: legends and turned labels are in nobody's way, and arrow
+keys move it.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ import plotly.graph_objects as go
 from labcore import viz
 
 MAX_FRAMES = 24
-ROOM = 84  # pixels that the slider takes below the figure, its legend included
+EXPLORE = "explore"  # the slider that the page draws, by its name in the layout
 
 
 def values(control: Any, limit: int = MAX_FRAMES) -> list[Any]:
@@ -75,9 +77,6 @@ def animate(figure_fn: Callable[..., go.Figure], controls: Mapping[str, Any]) ->
         begin[name] = settings[(len(settings) - 1) // 2]
     fig = _draw(figure_fn, begin)
     drawn = [_draw(figure_fn, {**begin, name: value}) for value in settings]
-    below = _bottom(fig)
-    for each in (fig, *drawn):
-        each.update_layout(height=each.layout.height + ROOM, margin_b=_bottom(each) + ROOM)
     width = max(len(f.data) for f in [fig, *drawn])
     meta = fig.layout.meta
     fig = go.Figure(data=_padded(fig, width), layout=fig.layout)
@@ -85,7 +84,7 @@ def animate(figure_fn: Callable[..., go.Figure], controls: Mapping[str, Any]) ->
         go.Frame(data=_padded(f, width), layout=f.layout, name=str(v))
         for f, v in zip(drawn, settings, strict=True)
     ]
-    slider = _slider(name, settings, settings.index(begin[name]), below)
+    slider = _slider(name, settings, settings.index(begin[name]))
     return fig.update_layout(sliders=[slider], meta=meta)
 
 
@@ -102,18 +101,12 @@ def _padded(fig: go.Figure, width: int) -> list[Any]:
     return [*fig.data, *(go.Scatter(x=[], y=[]) for _ in range(width - len(fig.data)))]
 
 
-def _bottom(fig: go.Figure) -> float:
-    """Pixels below the axes: the figure's own margin, or the template's."""
-    own = fig.layout.margin.b
-    return float(fig.layout.template.layout.margin.b if own is None else own)
-
-
-def _slider(name: str, settings: list[Any], active: int, below: float) -> dict[str, Any]:
+def _slider(name: str, settings: list[Any], active: int) -> dict[str, Any]:
     how = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}
     shown = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in settings]
     steps = [
         {"label": label, "method": "animate", "args": [[str(value)], how]}
         for label, value in zip(shown, settings, strict=True)
     ]
-    prefix = {"prefix": f"{name.replace('_', ' ')}: ", "font": {"size": 14}}
-    return {"active": active, "steps": steps, "currentvalue": prefix, "pad": {"t": below}}
+    prefix = {"prefix": f"{name.replace('_', ' ')}: "}
+    return {"name": EXPLORE, "active": active, "steps": steps, "currentvalue": prefix}

@@ -185,14 +185,16 @@ def mathml(latex: str, *, block: bool) -> str:
     """
     from latex2mathml.converter import convert
 
-    # two things that the converter knows by other names only
+    # what the converter knows by other names only, or not beside a size such as ``bigl``
     text = re.sub(r"\\(begin|end)\{(?:aligned|split)\}", r"\\\1{align*}", latex.strip())
     text = re.sub(r"\\arg(?![A-Za-z])", r"\\operatorname{arg}", text)
+    text = re.sub(r"(\\[Bb]igg?[lrm]?)\s*(?:\\[lr]?Vert(?![A-Za-z])|\\\|)", r"\1‖", text)
+    text = re.sub(r"(\\[Bb]igg?[lrm]?)\s*\\[lr]?vert(?![A-Za-z])", r"\1|", text)
     try:
         if _braces(text):
             raise ValueError("unbalanced braces")
         found = str(convert(text, display="block" if block else "inline"))
-        if left := re.search(r"<m[ino]>(\\[A-Za-z]+|&)</m[ino]>", found):
+        if left := re.search(r"<m[ino][^>]*>(\\[A-Za-z|]+|&)</m[ino]>", found):
             raise ValueError(f"{left[1]} is not understood")
     except Exception as error:  # the converter has no common base for its errors
         why = f"{type(error).__name__} {error}".strip()

@@ -156,7 +156,14 @@ def test_equations_are_mathml() -> None:
     assert "<mtable" in pages.mathml(r"\begin{aligned}a&=b\\c&=d\end{aligned}", block=True)
 
 
-@pytest.mark.parametrize("latex", [r"\left( a", r"\frac{a", r"\unheardof x"])
+@pytest.mark.parametrize("name", [r"\lVert", r"\Vert", r"\|", r"\rvert"])
+def test_bars_of_a_given_size(name: str) -> None:
+    made = pages.mathml(rf"\bigl{name} a \bigr{name}_1", block=True)
+    assert "\\" not in made
+    assert made.count("|" if "v" in name else "‖") == 2
+
+
+@pytest.mark.parametrize("latex", [r"\left( a", r"\frac{a", r"\unheardof x", r"\bigl\lgroup a"])
 def test_equations_that_would_come_out_wrong(latex: str) -> None:
     with pytest.raises(PageError, match="equation cannot be converted"):
         pages.mathml(latex, block=False)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -62,17 +64,16 @@ def test_numbers_of_a_menu_are_in_order_on_the_slider() -> None:
     assert viz.describe(fig).startswith("3 lines")
 
 
-def test_the_slider_stands_below_the_legend() -> None:
-    def draw(n: int) -> go.Figure:
-        return lines(n).update_layout(margin_b=100)
-
-    alone, fig = draw(3), frames.animate(draw, {"n": (1, 5)})
-    assert fig.layout.sliders[0].pad.t == 100
+def test_the_page_draws_the_slider_so_the_figure_stays_as_it_is() -> None:
+    fig = frames.animate(lines, CONTROLS)
+    assert fig.layout.sliders[0].name == frames.EXPLORE
+    assert (
+        f'slider.name === "{frames.EXPLORE}"'
+        in Path(frames.__file__).with_name("page.js").read_text()
+    )
     for layout in (fig.layout, *(frame.layout for frame in fig.frames)):
-        assert layout.height - layout.margin.b == alone.layout.height - 100
-        assert layout.margin.b - 100 == layout.height - alone.layout.height > 60
-    plain = frames.animate(lines, CONTROLS)
-    assert plain.layout.sliders[0].pad.t == plain.layout.template.layout.margin.b
+        assert layout.height == lines(3).layout.height
+        assert layout.margin.b == lines(3).layout.margin.b
 
 
 def test_at_most_sixty_frames() -> None:

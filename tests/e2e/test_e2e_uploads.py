@@ -27,6 +27,7 @@ def test_a_huge_file_gets_one_line_and_the_page_lives(
     told = page.get_by_text("File must be 20.0MB or smaller")
     told.first.wait_for()
     assert told.count() == 1
+    assert told.bounding_box()["height"] > 10, "said to screen readers only"
     assert sent == []
     page.get_by_role("slider", name=re.compile("Canvas")).first.focus()
     page.keyboard.press("ArrowRight")
