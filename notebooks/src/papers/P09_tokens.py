@@ -178,6 +178,7 @@ lab.show(figures.accuracy_curves(tables["curves"], methods=names, base=base))
 # than random tokens, and is it better than the class token's attention, which nobody trained to
 # choose?
 
+
 # %%
 def at_a_fifth(names):
     for name in names:
