@@ -48,7 +48,14 @@ class Kept:
 
 
 def keep(name: str, rows: Sequence[Row], *, quick: bool, folder: Path = FOLDER) -> Path:
-    """Save a bench's rows, under a temporary name first."""
+    """Save a bench's rows, under a temporary name first.
+
+    Raises:
+        TypeError: a goal is not a ratio, or None for no goal; growth has no goals at all.
+    """
+    for row in rows:
+        if not isinstance(row.get("goal"), int | float | None):
+            raise TypeError(f"{row['name']}: the goal {row['goal']!r} should be a ratio or None")
     path = folder / f"{name}.json"
     data = {
         "name": name,

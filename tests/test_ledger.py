@@ -33,6 +33,16 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert ledger.kept("merging", tmp_path) is None
 
 
+def test_a_goal_that_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="goal '>= 8' should be a ratio or None"):
+        ledger.keep("a", [RACE | {"goal": ">= 8"}], quick=False, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_saved_races_can_be_read() -> None:
+    assert {row["met"] for row in ledger.races()} <= {True, False, None}
+
+
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "kvcache.json").write_text('{"rows": [')
     with pytest.raises(ValueError, match="run lab bench kvcache --save again"):
