@@ -185,7 +185,7 @@ def _row(entry: _Entry) -> str:
     goals = "; ".join(str(goal).rstrip(".") for goal in about.get("goals", ()))
     return (
         f'<li><a href="{entry.address}">{html.escape(entry.title)}</a>'
-        f'<span class="about">{html.escape(goals)}</span>'
+        f'<span class="about">{pages.phrase(goals)}</span>'
         f'<span class="about">{times}</span></li>'
     )
 

@@ -177,6 +177,11 @@ def code_style() -> str:
     return str(HtmlFormatter(style="default").get_style_defs(".highlight"))
 
 
+def phrase(text: str) -> str:
+    """A line of Markdown with equations as HTML, without a paragraph of its own."""
+    return str(_writer({})(text)).strip().removeprefix("<p>").removesuffix("</p>")
+
+
 def mathml(latex: str, *, block: bool) -> str:
     """A LaTeX formula as MathML.
 

@@ -76,6 +76,14 @@ def test_index_lists_the_notebook(site: Path) -> None:
     assert "Turn scores into probabilities without overflow; Say" in text
 
 
+def test_equations_in_the_index_are_equations() -> None:
+    about = {"id": "B01", "title": "T", "goals": ["Read $x \\sim y$ by `einsum` & co."]}
+    text = exporting._index([exporting._Entry(Path("B01_x.ipynb"), "g/B01.html", about)])
+    assert "$" not in text
+    assert "<math" in text
+    assert "<code>einsum</code> &amp; co</span>" in text
+
+
 def test_index_goes_by_part_and_paper() -> None:
     ids = ("P06", "B11", "B02", "B01", "BA")
     entries = [
