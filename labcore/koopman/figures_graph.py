@@ -6,7 +6,7 @@ from plotly.subplots import make_subplots
 
 from labcore import viz
 from labcore.koopman.explorer import View
-from labcore.koopman.labels import label, place, style
+from labcore.koopman.labels import chosen, label, place, style
 
 CALM, ILL = viz.PALETTE[5], viz.PALETTE[3]
 _SILENT = "this explainer says nothing about it"
@@ -21,12 +21,12 @@ def where_and_when(view: View) -> go.Figure:
     Args:
         view: From :func:`labcore.koopman.explorer.view`.
     """
+    told = _told(view)
     fig = make_subplots(
         3, 1, row_heights=[0.36, 0.2, 0.44], vertical_spacing=0.115,
         subplot_titles=(
             "Contacts",
-            f"{label(view.setting.explainer)}: "
-            + _beside(view, "time_f1_window", "F1 of windows", ("always", "random")),
+            f"{told}: " + _beside(view, "time_f1_window", "F1 of windows", ("always", "random")),
             "People: " + _beside(view, "node_auc", "AUC", ("input_flag", "random")),
         ),
     )  # fmt: skip
@@ -50,7 +50,7 @@ def where_and_when(view: View) -> go.Figure:
         title=f"Where and when? {place(view.network)}, graph {view.index}",
         alt=f"{len(view.contacts)} contacts of {len(view.infected_at)} people; "
         f"{int((view.infected_at >= 0).sum())} get infected, at {true} steps. "
-        f"{label(view.setting.explainer)} finds {found} steps: AUC of steps "
+        f"{told} finds {found} steps: AUC of steps "
         f"{_number(first['time_auc'])}, F1 of windows {_number(first['time_f1_window'])}, AUC of "
         f"people {_number(first['node_auc'])}.",
         caption="Compare dark stretches of the signal with the ticks under it, and dark people "
@@ -150,6 +150,10 @@ def _people(fig: go.Figure, view: View) -> None:
         )
 
 
+def _told(view: View) -> str:
+    return chosen(view.setting.explainer, view.setting.mode, view.setting.side)
+
+
 def _thirds(weights: np.ndarray) -> np.ndarray:
     """0 for the lower six tenths of the weights, 2 for the upper tenth, 1 between."""
     return np.searchsorted(np.quantile(weights, [0.6, 0.9]), weights)
@@ -176,16 +180,17 @@ def score_strip(view: View) -> go.Figure:
     for number, row in enumerate(view.table):
         colour, _, symbol = style(row["explainer"])
         given = [row[kind] for kind in kinds]
+        name = label(row["explainer"]) if number else _told(view)
         fig.add_scatter(
-            x=list(kinds.values()), y=given, mode="markers", name=label(row["explainer"]),
+            x=list(kinds.values()), y=given, mode="markers", name=name,
             marker={"color": colour, "symbol": symbol, "size": 15 if number == 0 else 10,
                     "line": {"width": 1, "color": "white"}},
-            hovertemplate="%{x} %{y:.2f}<extra>" + label(row["explainer"]) + "</extra>",
+            hovertemplate=f"%{{x}} %{{y:.2f}}<extra>{name}</extra>",
         )  # fmt: skip
         spoken = ", ".join(
             f"{text} {v:.2f}" for text, v in zip(kinds.values(), given, strict=True) if v == v
         )
-        said.append(f"{label(row['explainer'])} {spoken}")
+        said.append(f"{name} {spoken}")
     fig.update_yaxes(range=[-0.05, 1.08], title_text="score on this graph")
     fig.update_xaxes(type="category", title_text="what is to be found")
     return viz.finish(

@@ -39,6 +39,17 @@ def label(explainer: str) -> str:
     return _STYLES[explainer][0] if explainer in _STYLES else explainer
 
 
+def chosen(explainer: str, mode: int, side: str) -> str:
+    """As :func:`label`, with the mode or component that was chosen.
+
+    >>> chosen("dmd", 3, "left"), chosen("pca", 1, "right"), chosen("always", 3, "left")
+    ('DMD, left mode 3', 'PCA, component 1', 'always yes')
+    """
+    if explainer == "dmd":
+        return f"DMD, {'left ' if side == 'left' else ''}mode {mode}"
+    return f"PCA, component {mode}" if explainer == "pca" else label(explainer)
+
+
 def style(explainer: str) -> tuple[str, str, str]:
     """Colour, dash and symbol of an explainer."""
     _, colour, dash, symbol = _STYLES.get(explainer, ("", 6, 4, 0))

@@ -55,6 +55,14 @@ def test_every_explainer_can_be_drawn(result: Result, explainer: str) -> None:
     assert len(explorer.score_rows(view)) == 1 + len(explorer.BESIDE)
 
 
+def test_the_figures_name_the_chosen_mode(result: Result) -> None:
+    setting = explorer.Setting(mode=3, side="left", k=6, window=4)
+    view = explorer.view(result, "synthetic", 1, setting)
+    for fig in (figures.where_and_when(view), figures.score_strip(view)):
+        assert "DMD, left mode 3 " in viz.describe(fig)
+        assert "mode 0" not in viz.describe(fig)
+
+
 def test_figures_of_the_whole_result(result: Result) -> None:
     for target in TARGETS:
         assert viz.describe(figures.score_dots(result, target=target))
