@@ -5,7 +5,8 @@ budgets. In ``eval`` mode the model is untouched: all tokens, no budget.
 
 Four savings change neither loss nor gradients and can be switched off to see so: layers below the
 lowest drawn one run without a graph, dropped tokens are left out of attention and MLP, the last
-block computes only what the head reads, and a GELU's result is not kept (:mod:`.lean`).
+block computes only what the head reads, and a GELU's result is not kept (:mod:`.lean`). A fifth
+changes them by rounding only: large matrix products go through the faster of torch's two libraries.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from labcore.blocks.cost import Flops, SavedBytes, ViTSpec, keep_count, training_flops
 from labcore.blocks.cost import saved_activation_bytes as saved_bytes_of
+from labcore.blocks.fast_linear import fast_linears
 from labcore.finetuning.budgets import ALaSTConfig, BudgetSchedule, class_token_delta
 from labcore.finetuning.layers import Passed, run_block, run_block_reference, run_bypassed
 from labcore.finetuning.reports import Savings, StepReport, Trace, seconds_on
@@ -95,7 +97,7 @@ class ALaST:
         if not self.model.training:
             return logits_of(self.model(images))
         self.trace = Trace()
-        with self.trunk.running(self._run):
+        with self.trunk.running(self._run), fast_linears(self.savings.fast_products):
             return logits_of(self.model(images))
 
     def step(

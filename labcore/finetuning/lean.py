@@ -12,23 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labcore.blocks.fast_linear import Linear, linear_in_use
+
 
 class _GeluLinear(torch.autograd.Function):
     """``linear(gelu(h))``; only ``h`` is kept."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, linear: Linear) -> Tensor:
         ctx.save_for_backward(h, weight)
-        return F.linear(F.gelu(h), weight, bias)
+        ctx.linear = linear
+        return linear(F.gelu(h), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         grad, wanted = grads[0], ctx.needs_input_grad
         rows = grad.flatten(0, -2)
-        to_h = torch.ops.aten.gelu_backward(grad @ weight, h) if wanted[0] else None
-        to_weight = rows.T @ F.gelu(h).flatten(0, -2) if wanted[1] else None
-        return to_h, to_weight, rows.sum(0) if wanted[2] else None
+        to_h, to_weight = None, None
+        if wanted[0]:
+            to_h = torch.ops.aten.gelu_backward(ctx.linear(grad, weight.t()), h)
+        if wanted[1]:
+            to_weight = ctx.linear(rows.t(), F.gelu(h).flatten(0, -2).t())
+        return to_h, to_weight, rows.sum(0) if wanted[2] else None, None
 
 
 def lean_mlp(mlp: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -45,7 +51,7 @@ def lean_mlp(mlp: nn.Module) -> Callable[[Tensor], Tensor]:
     assert isinstance(fc1, nn.Linear)
     assert isinstance(fc2, nn.Linear)
     first, second = fc1, fc2
-    return lambda x: _GeluLinear.apply(first(x), second.weight, second.bias)
+    return lambda x: _GeluLinear.apply(first(x), second.weight, second.bias, linear_in_use())
 
 
 def _is_gelu(part: nn.Module) -> bool:

@@ -17,12 +17,15 @@ class Savings:
         early_drop: Dropped tokens are left out of their last block's attention and MLP.
         class_only: The last block computes only what the head reads.
         lean_mlp: A GELU's result is computed again in the backward pass instead of kept.
+        fast_products: Large linear maps go through oneDNN (:mod:`labcore.blocks.fast_linear`). It
+            has nothing to do with the method and would make any other step faster as well.
     """
 
     no_graph_prefix: bool = True
     early_drop: bool = True
     class_only: bool = True
     lean_mlp: bool = True
+    fast_products: bool = True
 
 
 @dataclass(frozen=True)

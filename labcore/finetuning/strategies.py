@@ -2,7 +2,8 @@
 
 Plain ones (full, head only, last K, LoRA) run the model as it is. The others go through
 :class:`labcore.finetuning.alast.ALaST`. Every model starts from the same weights and the same head,
-a linear probe on frozen features, so ``head_only`` is that probe trained a little further.
+a linear probe on frozen features, so ``head_only`` is that probe trained a little further. All use
+torch's own matrix products, so that times differ by the method alone.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from labcore.blocks.cost import SavedBytes, ViTSpec, saved_activation_bytes, training_flops
 from labcore.finetuning.alast import ALaST, logits_of, sizes_of
 from labcore.finetuning.budgets import ALaSTConfig
-from labcore.finetuning.reports import StepReport, seconds_on
+from labcore.finetuning.reports import Savings, StepReport, seconds_on
 from labcore.finetuning.trunk import find_trunk
 
 STRATEGIES = (
@@ -82,7 +83,8 @@ def learner(
         weights = () if adapters else tuple(range(reached[strategy], depth))
         step = _plain_step(model, optimizer, weights, reached[strategy])
         return Learner(model, step, optimizer)
-    wrapped = ALaST(model, config_of(strategy, num_layers, seed))
+    equal = Savings(fast_products=False)
+    wrapped = ALaST(model, config_of(strategy, num_layers, seed), savings=equal)
 
     def alast_step(batch: tuple[Tensor, Tensor], measure: bool) -> StepReport:
         return wrapped.step(F.cross_entropy, batch, optimizer, measure=measure)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from labcore.blocks import fast_linear
 from labcore.blocks.cost import saved_activation_bytes
 from labcore.finetuning.alast import ALaST
 from labcore.finetuning.budgets import ALaSTConfig
@@ -43,7 +44,7 @@ def test_all_layers_and_all_tokens_is_full_fine_tuning_bit_for_bit(model, batch,
     config = ALaSTConfig(
         DEPTH, rule="difference", budget_lr=0.0, init_budget=1.0, freeze_embedding=False
     )
-    savings = Savings(class_only=False, lean_mlp=False)
+    savings = Savings(class_only=False, lean_mlp=False, fast_products=False)
     wrapped = ALaST(model, config, savings=savings)
     optimizers = [torch.optim.AdamW(m.parameters(), lr=1e-2) for m in (model, plain)]
     for _ in range(3):
@@ -86,6 +87,23 @@ def test_every_saving_leaves_loss_and_gradients_as_they_are(model, batch, loss_f
             torch.testing.assert_close(results[2][1][name], wanted, atol=1e-5, rtol=1e-4)
     assert results[2][0] == pytest.approx(results[0][0], abs=1e-6)
     assert results[2][2].trace.entered == results[0][2].trace.entered
+
+
+def test_the_faster_products_change_rounding_only(model, batch, loss_fn, monkeypatch):
+    monkeypatch.setattr(fast_linear, "_SMALLEST", 0)  # the test's model is too small to gain
+    names, seen = list(model.state_dict()), []
+    for fast in (False, True):
+        savings = Savings(fast_products=fast)
+        net = copy.deepcopy(model)
+        seen.append(one_backward(net, constant(0.7), batch, loss_fn, (0, 2), savings))
+        assert list(net.state_dict()) == names
+    assert seen[1][0] == pytest.approx(seen[0][0], abs=1e-5)
+    for name, wanted in seen[0][1].items():
+        assert (wanted is None) == (seen[1][1][name] is None)
+        if wanted is not None:
+            torch.testing.assert_close(seen[1][1][name], wanted, atol=1e-5, rtol=1e-4)
+    changed = [not torch.equal(a, seen[1][1][n]) for n, a in seen[0][1].items() if a is not None]
+    assert any(changed) or not torch.backends.mkldnn.is_available()
 
 
 def test_equals_the_plain_step(model, batch, loss_fn):
@@ -150,7 +168,8 @@ def test_no_layers_trains_the_head_without_any_graph_in_the_trunk(model, batch, 
 
 @pytest.mark.parametrize("layers", [(0, 1, 2, 3), (1, 3), (2,), ()])
 def test_flops_spent_agree_with_torchs_counter(model, batch, loss_fn, layers):
-    wrapped = ALaST(model, constant(0.7))
+    # the counter does not see oneDNN's products either
+    wrapped = ALaST(model, constant(0.7), savings=Savings(fast_products=False))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         report = wrapped.step(loss_fn, batch, optimizer, layers=layers)
