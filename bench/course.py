@@ -171,21 +171,10 @@ def execution(quick: bool) -> list[Row]:
     if problems:
         raise RuntimeError(problems[0])
     copies = [str(commands.copy_of(NOTEBOOKS, source, "solution")) for source in chosen]
-    start, before = time.perf_counter(), _children_seconds()
-    nbmake = (sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=300")
-    done = subprocess.run(
-        [*nbmake, "-o", "addopts=", "-p", "no:cacheprovider", *copies],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    theirs = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(done.stdout[-500:])
+    theirs, theirs_cpu = _nbmake(copies)
     said = (
         f"{len(chosen)} notebooks pass in both; CPU {sum(map(_cpu_seconds, lines)):.0f} s "
-        f"(without the warm-up) against {_children_seconds() - before:.0f} s"
+        f"(without the warm-up) against {theirs_cpu:.0f} s"
     )
     peer = ("pytest --nbmake", version("nbmake"))
     table = [row("all notebooks executed", peer, ours, theirs, 4, said)]
@@ -196,6 +185,33 @@ def execution(quick: bool) -> list[Row]:
             row("the book's notebooks, CPU of their code", LIMIT, book, BOOK_GOAL, 1, said),
         ]
     return table
+
+
+def _nbmake(copies: list[str], tries: int = 3) -> tuple[float, float]:
+    """Wall and CPU seconds of a run of nbmake in which no kernel was lost.
+
+    Now and then nbmake waits for a kernel whose last message never came; such a run is not timed.
+
+    Raises:
+        RuntimeError: a notebook failed otherwise, or kernels were lost in every run.
+    """
+    nbmake = (sys.executable, "-m", "pytest", "--nbmake", "--nbmake-timeout=120")
+    for _ in range(tries):
+        start, before = time.perf_counter(), _children_seconds()
+        done = subprocess.run(
+            [*nbmake, "-o", "addopts=", "-p", "no:cacheprovider", *copies],
+            cwd=ROOT,
+            env=os.environ | {"COLUMNS": "250"},  # or the summary leaves out the reason
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            return time.perf_counter() - start, _children_seconds() - before
+        failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+        if not failed or not all("NBMAKE INTERNAL ERROR" in line for line in failed):
+            break
+    raise RuntimeError(done.stdout[-500:])
 
 
 def _cpu_seconds(line: str) -> float:

@@ -28,6 +28,7 @@ from bench import peers
 from labcore.assets import AssetError, fetch
 from labcore.assets.causal_lm import converted, load_causal_lm
 from labcore.merging.files import SINGLE
+from labcore.merging.interference import POLAR_TOL
 from labcore.merging.language import MODEL, finetune, texts, write_checkpoint
 from labcore.merging.memory import PeakMemory, anonymous
 from labcore.merging.streaming import merge_checkpoints
@@ -36,6 +37,7 @@ from labcore.runtime import limit_threads
 
 Row = dict[str, Any]
 Merge = Callable[[Sequence[Tensor]], Tensor]
+SAME = 1e-4  # the peer's float32 against our float64
 STEPS, WINDOW = 8, 128  # of a short fine-tune
 # Method -> what ours is told, what mergekit is told.
 SHARED: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -62,6 +64,15 @@ class OnDisk:
         states = [{n: v.clone() for n, v in load_file(file).items()} for file in files]
         taus = [{n: v.float() - states[0][n].float() for n, v in s.items()} for s in states[1:]]
         return states + taus
+
+    def coincide(self, name: str) -> bool:
+        """Whether kept directions of the tasks are linearly dependent, to ``POLAR_TOL``."""
+        states = [load_file(path / SINGLE)[name] for path in (self.base, *self.tuned.values())]
+        kept = min(states[0].shape) // len(self.tuned)
+        svds = [torch.linalg.svd((s - states[0]).double(), full_matrices=False) for s in states[1:]]
+        sides = ([u[:, :kept] for u, _, _ in svds], [vh[:kept].T for _, _, vh in svds])
+        values = [torch.linalg.svdvals(torch.cat(side, 1)) for side in sides]
+        return any(bool(v[-1] < POLAR_TOL * v[0]) for v in values)
 
     def merged_in_memory(self, out: Path, merge: Merge) -> None:
         """The authors' whole merge: matrices by their routine, the rest averaged."""
@@ -132,14 +143,20 @@ def memory_race(
     return streamed, loaded, seconds
 
 
-def authors_race(merge: Merge) -> tuple[tuple[float, float], tuple[float, float], float]:
-    """TSV-Merge of the language model: (GB, CPU s) of ours, of the peer's, and the largest gap."""
+def authors_race(merge: Merge) -> tuple[tuple[float, float], tuple[float, float], float, list[str]]:
+    """TSV-Merge of the language model: (GB, CPU s) of ours, of the peer's, and the largest gap.
+
+    Last come the matrices left out of the gap, because the kept directions of the two tasks
+    coincide there to :data:`POLAR_TOL`: ours drops the null direction, the peer's whitens it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         disk = language_on_disk(Path(folder))
         out, other = disk.home / "out", disk.home / "peer.safetensors"
         ours = alone(disk.ours, out, {"exclude": ["embed_tokens"], "report": False})
         peer = alone(disk.merged_in_memory, other, merge)
-        return ours, peer, largest_gap(out / SINGLE, other)
+        apart = [name for name, gap in gaps(out / SINGLE, other).items() if gap > SAME]
+        null = [name for name in apart if disk.coincide(name)]
+        return ours, peer, largest_gap(out / SINGLE, other, null), null
 
 
 def mergekit_race(method: str) -> tuple[tuple[float, float], tuple[float, float], float]:
@@ -174,8 +191,13 @@ def mergekit_race(method: str) -> tuple[tuple[float, float], tuple[float, float]
         return ours, peer, largest_gap(disk.home / "ours" / SINGLE, merged)
 
 
-def largest_gap(ours: Path, other: Path) -> float:
-    """Largest difference of two files' entries.
+def largest_gap(ours: Path, other: Path, without: Sequence[str] = ()) -> float:
+    """Largest difference of two files' entries, but for some tensors."""
+    return max(gap for name, gap in gaps(ours, other).items() if name not in without)
+
+
+def gaps(ours: Path, other: Path) -> dict[str, float]:
+    """Largest difference of the entries of each tensor of two files.
 
     Raises:
         RuntimeError: they hold other tensors.
@@ -185,7 +207,7 @@ def largest_gap(ours: Path, other: Path) -> float:
         raise RuntimeError(
             f"the two sides wrote other tensors: {sorted(set(left) ^ set(right))[:5]}"
         )
-    return max(float((left[n].float() - right[n].float()).abs().max()) for n in left)
+    return {n: float((left[n].float() - right[n].float()).abs().max()) for n in left}
 
 
 def alone(work: Callable[..., Any], *task: Any) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 Method = Literal["auto", "gram", "svd", "randomized"]
 _SQUARE_SAFE = 1e-6  # below this share of s_1, squaring has lost the digits of s
+GRAM_CONDITION = 1e5  # above it a polar factor by the Gram matrix is off by more than 1e-6
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,16 @@ def lowrank_factors(
 
 
 def whitener(X: Float[Tensor, "m k"], tol: float) -> Float[Tensor, "k k"]:
-    """(X^T X)^(-1/2) of a float64 matrix: X times it is its polar factor."""
-    return inverse_root(torch.from_numpy(_lower_gram(X.numpy())), tol)[0]
+    """(X^T X)^(-1/2) of a float64 matrix: X times it is its polar factor.
+
+    By the Gram matrix, which squares the condition number; past ``GRAM_CONDITION`` by an SVD.
+    """
+    root, condition = inverse_root(torch.from_numpy(_lower_gram(X.numpy())), tol)
+    if condition <= GRAM_CONDITION:
+        return root
+    _, d, qh = torch.linalg.svd(X, full_matrices=False)
+    rows = qh[d > tol * d[0]]
+    return (rows.T / d[: len(rows)]) @ rows
 
 
 def inverse_root(gram: Float[Tensor, "k k"], tol: float) -> tuple[Tensor, float]:

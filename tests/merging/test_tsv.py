@@ -67,6 +67,18 @@ def test_orthogonal_tasks_do_not_interfere():
     assert singular_task_interference(deltas, 3).value < 1e-12
 
 
+def test_polar_factor_keeps_its_digits_where_squaring_would_lose_them():
+    g = torch.Generator().manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn(40, 12, generator=g, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(12, 12, generator=g, dtype=torch.float64))
+    for least in (1e-2, 1e-4, 1e-5, 1e-6, 2e-7):
+        x = (left * torch.logspace(0, math.log10(least), 12, dtype=torch.float64)) @ right.T
+        assert (polar_factor(x) - left @ right.T).abs().max() < 1e-7
+    gone = (left * torch.cat([torch.ones(11, dtype=torch.float64), torch.tensor([1e-8])])) @ right.T
+    least_norm = left[:, :11] @ right[:, :11].T
+    assert (polar_factor(gone) - least_norm).abs().max() < 1e-7
+
+
 @pytest.mark.parametrize("method", ["gram", "svd"])
 def test_polar_factor_is_the_nearest_orthonormal_matrix(method):
     x = random(9, 4)
