@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from labcore.blocks import fast_linear as module
+from labcore.blocks.cost import saved_activation_bytes
 from labcore.blocks.fast_linear import fast_linear, fast_linears, linear_in_use
 
 needs_onednn = pytest.mark.skipif(
@@ -105,3 +106,17 @@ def test_an_error_inside_closes_it():
     with pytest.raises(RuntimeError), fast_linears():
         F.linear(torch.ones(2, 3), torch.ones(4, 5))
     assert linear_in_use() is F.linear
+
+
+@needs_onednn
+@pytest.mark.parametrize("trained", ["x", "weight", "both"])
+def test_it_saves_no_more_for_backward_than_the_usual_map(trained):
+    x, weight = drawn(800, 96), drawn(192, 96)
+    x.requires_grad_(trained != "weight")
+    weight.requires_grad_(trained != "x")
+    totals = []
+    for run in (F.linear, fast_linear):
+        with saved_activation_bytes() as saved:
+            run(x, weight)
+        totals.append(saved.total)
+    assert totals[0] == totals[1] > 0
