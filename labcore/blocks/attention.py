@@ -130,10 +130,10 @@ def split_heads(x: Float[Tensor, "... t d"], heads: int) -> Float[Tensor, "... h
 
 def multi_head(
     x: Float[Tensor, "... t d"],
-    w_query: Float[Tensor, "d e"],
-    w_key: Float[Tensor, "d e"],
-    w_value: Float[Tensor, "d v"],
-    w_out: Float[Tensor, "v o"],
+    w_query: Float[Tensor, "..."],
+    w_key: Float[Tensor, "..."],
+    w_value: Float[Tensor, "..."],
+    w_out: Float[Tensor, "..."],
     heads: int,
     *,
     mask: Bool[Tensor, "..."] | None = None,
@@ -144,18 +144,23 @@ def multi_head(
 
     Args:
         x: Tokens.
-        w_query: Used as ``x @ w_query``; each head takes its columns.
-        w_key: Likewise.
-        w_value: Likewise.
-        w_out: Mixes the joined heads.
+        w_query: (d, e), used as ``x @ w_query``; each head takes its columns.
+        w_key: (d, e), likewise.
+        w_value: (d, v), likewise.
+        w_out: (v, o), mixes the joined heads.
         heads: How many.
         mask: As for :func:`attention`.
         causal: As for :func:`attention`.
         return_weights: Also give the weights (..., heads, t, t).
 
     Raises:
-        ValueError: The heads do not divide a width.
+        ValueError: The heads do not divide a width, or a map does not fit what it is applied to.
     """
+    maps = {"w_query": w_query, "w_key": w_key, "w_value": w_value, "w_out": w_out}
+    for name, w in maps.items():
+        rows = w_value.shape[-1] if name == "w_out" else x.shape[-1]
+        if w.ndim != 2 or len(w) != rows:
+            raise ValueError(f"{name} must have {rows} rows, got shape {tuple(w.shape)}")
     query, key, value = (split_heads(x @ w, heads) for w in (w_query, w_key, w_value))
     read, weights = attention(query, key, value, mask=mask, causal=causal, return_weights=True)
     out = read.transpose(-2, -3).flatten(-2) @ w_out

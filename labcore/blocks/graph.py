@@ -17,15 +17,17 @@ from torch import Tensor
 KINDS = ("sym", "row", "col")
 
 
-def adjacency(edges: Int[Tensor, "2 e"], n: int, *, directed: bool = False) -> Float[Tensor, "n n"]:
-    """The matrix of an edge list: ``A[to, from] = 1``, and the mirror entry unless ``directed``.
+def adjacency(edges: Int[Tensor, "..."], n: int, *, directed: bool = False) -> Float[Tensor, "n n"]:
+    """The matrix of an edge list (2, e): ``A[to, from] = 1``, and its mirror unless ``directed``.
 
     Raises:
-        ValueError: A node number outside 0..n - 1.
+        ValueError: Edges of another shape, a node number outside 0..n - 1.
 
     >>> adjacency(torch.tensor([[0, 1], [1, 2]]), 3).tolist()
     [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
+    if edges.ndim != 2 or len(edges) != 2:
+        raise ValueError(f"edges must be (2, e), a column an edge, got {tuple(edges.shape)}")
     if edges.numel() and not (int(edges.min()) >= 0 and int(edges.max()) < n):
         raise ValueError(
             f"edges name nodes {int(edges.min())}..{int(edges.max())}, n={n} allows 0..{n - 1}"
@@ -122,35 +124,51 @@ def diffuse(
     return torch.stack(states)
 
 
-def dirichlet(lap: Float[Tensor, "n n"], x: Float[Tensor, "n ..."]) -> Float[Tensor, "..."]:
+def dirichlet(lap: Float[Tensor, "..."], x: Float[Tensor, "n ..."]) -> Float[Tensor, "..."]:
     """``x^T L x`` of each column: how much the values differ across edges.
+
+    Raises:
+        ValueError: Not square, or of another number of nodes than ``x`` has rows.
 
     >>> float(dirichlet(laplacian(torch.ones(2, 2) - torch.eye(2)), torch.tensor([3.0, 1.0])))
     4.0
     """
+    _same_nodes(lap, x)
     return torch.einsum("n...,nm,m...->...", x, lap, x)
 
 
 def gcn_layer(
-    s: Float[Tensor, "n n"],
-    x: Float[Tensor, "... n d"],
-    weight: Float[Tensor, "... d e"],
-    bias: Float[Tensor, "... e"] | None = None,
+    s: Float[Tensor, "..."],
+    x: Float[Tensor, "..."],
+    weight: Float[Tensor, "..."],
+    bias: Float[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "... n e"]:
     """Graph convolution ``S X W + b``: a map of each node, a mix along the edges (section 12.2).
 
     Leading axes of features and weights are several layers, or several signals, side by side.
+
+    Args:
+        s: Normalised adjacency (n, n).
+        x: Node features (..., n, d).
+        weight: Linear map (..., d, e).
+        bias: Added to each node (..., e).
+
+    Raises:
+        ValueError: Numbers of nodes or widths that do not fit.
     """
+    if x.ndim < 2 or x.shape[-2] != len(_square(s)):
+        raise ValueError(f"s has {len(s)} nodes, x of shape {tuple(x.shape)} needs as many rows")
+    _fitting(x, weight)
     mixed = s @ (x @ weight)
     return mixed if bias is None else mixed + bias
 
 
 def gat_layer(
-    mask: Bool[Tensor, "n n"],
+    mask: Bool[Tensor, "..."],
     x: Float[Tensor, "n d"],
-    weight: Float[Tensor, "d e"],
-    source: Float[Tensor, " e"],
-    target: Float[Tensor, " e"],
+    weight: Float[Tensor, "..."],
+    source: Float[Tensor, "..."],
+    target: Float[Tensor, "..."],
     *,
     slope: float = 0.2,
     return_weights: bool = False,
@@ -161,17 +179,24 @@ def gat_layer(
     Source: Velickovic et al., arXiv 1710.10903; section 12.3.
 
     Args:
-        mask: Whom each node hears; include the diagonal for self-loops.
+        mask: Whom each node hears (n, n); include the diagonal for self-loops.
         x: Node features.
-        weight: Linear map.
-        source: Half of the score that the neighbour gives.
-        target: Half of the score that the hearing node gives.
+        weight: Linear map (d, e).
+        source: Half of the score that the neighbour gives (e).
+        target: Half of the score that the hearing node gives (e).
         slope: Of the leaky ReLU.
         return_weights: Also return the weights (n, n).
 
     Raises:
-        ValueError: A node that hears nobody.
+        ValueError: A node that hears nobody, numbers of nodes or widths that do not fit.
     """
+    _same_nodes(mask, x)
+    _fitting(x, weight)
+    if source.shape != weight.shape[1:] or target.shape != weight.shape[1:]:
+        raise ValueError(
+            f"source and target must have the width {weight.shape[1]} of the mapped features, got "
+            f"shapes {tuple(source.shape)} and {tuple(target.shape)}"
+        )
     lonely = ~mask.any(-1)
     if bool(lonely.any()):
         raise ValueError(f"node {int(lonely.int().argmax())} hears nobody: add self-loops to mask")
@@ -235,6 +260,17 @@ def batch_graphs(graphs: Sequence[tuple[Tensor, Tensor]]) -> GraphBatch:
         torch.cat([x for _, x in graphs]),
         torch.arange(len(graphs)).repeat_interleave(sizes),
     )
+
+
+def _fitting(x: Tensor, weight: Tensor) -> None:
+    if weight.ndim < 2 or x.shape[-1] != weight.shape[-2]:
+        raise ValueError(f"x has {x.shape[-1]} features, weight of shape {tuple(weight.shape)} "
+                         "needs as many rows")  # fmt: skip
+
+
+def _same_nodes(a: Tensor, x: Tensor) -> None:
+    if len(_square(a)) != len(x):
+        raise ValueError(f"the matrix has {len(a)} nodes, x has {len(x)} rows")
 
 
 def _square(a: Shaped[Tensor, "..."]) -> Tensor:

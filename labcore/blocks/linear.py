@@ -26,7 +26,7 @@ def least_squares(
         ridge: λ, in squared units of X.
 
     Raises:
-        ValueError: shapes do not fit, or λ is negative.
+        ValueError: shapes do not fit, a value that is not finite, or λ is negative.
 
     >>> least_squares(np.array([[1.0], [2.0]]), np.array([2.0, 4.0]))
     array([2.])
@@ -34,6 +34,11 @@ def least_squares(
     X, y = as_floats(X, "X"), as_floats(y, "y")
     if X.ndim != 2 or y.shape != X.shape[:1] or not len(X):
         raise ValueError(f"X must be (n, d) and y (n,) with n > 0, got {X.shape} and {y.shape}")
+    for name, values in (("X", X), ("y", y)):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} must be finite, {(~np.isfinite(values)).sum()} entries are not"
+            )
     if not ridge >= 0:
         raise ValueError(f"ridge must be >= 0, got {ridge}")
     if ridge == 0:
@@ -44,8 +49,8 @@ def least_squares(
 def logsumexp(z: Array, dim: int = -1) -> Any:
     """log Σ exp z along an axis, without overflow: the largest entry is taken out first (4.3).
 
-    >>> float(logsumexp(np.array([1000.0, 1000.0]))) == 1000 + np.log(2)
-    True
+    >>> round(float(logsumexp(np.array([1000.0, 1000.0]))), 4)
+    1000.6931
     """
     z = as_floats(z, "z")
     top = z.max(axis=dim, keepdims=True)

@@ -251,11 +251,11 @@ def impulse_response(lam: complex | Tensor, n: int) -> Complex[Tensor, "... n"]:
 
 def selective_scan(
     x: Float[Tensor, "b t d"],
-    delta: Float[Tensor, "b t d"],
-    A: Inexact[Tensor, "d n"],
-    B: Inexact[Tensor, "b t n"],
-    C: Inexact[Tensor, "b t n"],
-    D: Float[Tensor, " d"] | None = None,
+    delta: Float[Tensor, "..."],
+    A: Inexact[Tensor, "..."],
+    B: Inexact[Tensor, "..."],
+    C: Inexact[Tensor, "..."],
+    D: Float[Tensor, "..."] | None = None,
     *,
     method: str = "chunked",
 ) -> Float[Tensor, "b t d"]:
@@ -267,16 +267,22 @@ def selective_scan(
 
     Args:
         x: Input.
-        delta: Step sizes, at least 0.
-        A: Rates, negative (real part) for a state that fades.
-        B: What each step writes.
-        C: What each step reads.
-        D: Skip connection, none by default.
+        delta: Step sizes (b, t, d), at least 0.
+        A: Rates (d, n), negative (real part) for a state that fades.
+        B: What each step writes (b, t, n).
+        C: What each step reads (b, t, n).
+        D: Skip connection (d), none by default.
         method: As for :func:`scan`.
 
     Raises:
-        ValueError: A negative step size.
+        ValueError: A negative step size, or shapes that do not fit.
     """
+    size = A.shape[-1:]
+    wanted = {"delta": x.shape, "A": x.shape[2:] + size, "B": x.shape[:2] + size,
+              "C": x.shape[:2] + size, "D": x.shape[2:]}  # fmt: skip
+    for (name, shape), given in zip(wanted.items(), (delta, A, B, C, D), strict=True):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name} must be {tuple(shape)}, got {tuple(given.shape)}")
     if delta.numel() and bool((delta < 0).any()):
         raise ValueError(
             f"delta must be >= 0, its least value is {delta.min().item():.3g}: apply softplus first"
@@ -314,12 +320,17 @@ class LRU:
 
 
 def lru(
-    x: Float[Tensor, "b t d"], params: LRU, *, method: str = "chunked"
+    x: Float[Tensor, "b t _"], params: LRU, *, method: str = "chunked"
 ) -> Float[Tensor, "b t e"]:
     """The linear recurrent unit: ``s_t = lam s_{t-1} + gamma B x_t``, ``y_t = Re(C s_t) + D x_t``.
 
     ``gamma = sqrt(1 - |lam|^2)`` keeps the state's size that of the input, however long the memory.
+
+    Raises:
+        ValueError: Features that the parameters are not made for.
     """
+    if x.shape[2] != params.B.shape[1]:
+        raise ValueError(f"the parameters take {params.B.shape[1]} features, x has {x.shape[2]}")
     lam = params.eigenvalues
     gamma = (1 - lam.abs().square()).clamp_min(0).sqrt()
     inputs = torch.einsum("nd,btd->btn", params.B, x.to(params.B.dtype)) * gamma

@@ -101,3 +101,8 @@ def test_bad_inputs_are_named() -> None:
         sinusoidal(4, 5)
     with pytest.raises(ValueError, match="2 positions do not fit 3"):
         rope(draw(3, 4), torch.arange(2))
+    maps = [draw(4, 4) for _ in range(4)]
+    for place, name in enumerate(("w_query", "w_key", "w_value", "w_out")):
+        bad = [m[:3] if i == place else m for i, m in enumerate(maps)]
+        with pytest.raises(ValueError, match=rf"{name} must have 4 rows, got shape \(3, 4\)"):
+            blocks.multi_head(q, *bad, 2)

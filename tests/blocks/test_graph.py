@@ -147,9 +147,25 @@ def test_bad_inputs_are_named() -> None:
         graph.gat_layer(torch.eye(2) > 2, draw(2, 1), draw(1, 1), draw(1), draw(1))
     with pytest.raises(ValueError, match="has 2 nodes, x has 3"):
         graph.diffuse(torch.zeros(2, 2), torch.zeros(3), step=0.1, n=1)
+    with pytest.raises(ValueError, match=r"edges must be \(2, e\).*\(3, 2\)"):
+        graph.adjacency(torch.zeros(3, 2, dtype=torch.long), 3)
+    with pytest.raises(ValueError, match="has 2 nodes, x has 3"):
+        graph.dirichlet(torch.zeros(2, 2), torch.zeros(3))
     with pytest.raises(ValueError, match="graph 1 has"):
         graph.batch_graphs([(torch.zeros(2, 2), draw(2, 1)), (torch.zeros(2, 2), draw(3, 1))])
     with pytest.raises(ValueError, match="empty"):
         graph.batch_graphs([])
     with pytest.raises(ValueError, match="k must be"):
         graph.random_walk_embedding(torch.zeros(2, 2), 0)
+
+
+def test_layers_name_what_does_not_fit() -> None:
+    s, x = torch.eye(2), torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"2 nodes, x of shape \(3, 3\)"):
+        graph.gcn_layer(s, torch.zeros(3, 3), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"3 features, weight of shape \(4, 2\)"):
+        graph.gcn_layer(s, x, torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"3 features, weight of shape \(4, 2\)"):
+        graph.gat_layer(s > 0, x, torch.zeros(4, 2), torch.zeros(2), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"width 2 .* \(3,\) and \(2,\)"):
+        graph.gat_layer(s > 0, x, torch.zeros(3, 2), torch.zeros(3), torch.zeros(2))

@@ -143,6 +143,7 @@ ZERO = np.array([0, 1])
         (lambda: linear.softmax(HALF, temperature=-1.0), "temperature"),
         (lambda: linear.least_squares(HALF, ZERO, ridge=-1.0), "ridge"),
         (lambda: linear.least_squares(HALF, np.zeros(3)), "X must be"),
+        (lambda: linear.least_squares(HALF * np.nan, ZERO), "X must be finite, 4 entries"),
         (lambda: linear.fit_logistic(HALF, np.array([0, 2]), classes=2, lr=1, steps=1), "0..1"),
         (lambda: linear.fit_logistic(HALF, ZERO, classes=2, lr=0, steps=1), "lr > 0"),
         (lambda: losses.cross_entropy(HALF, np.array([0, -1])), "0..1"),

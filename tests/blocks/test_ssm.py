@@ -200,3 +200,10 @@ def test_bad_inputs_are_named() -> None:
     one = draw(1, 3, 1)
     with pytest.raises(ValueError, match="delta must be"):
         ssm.selective_scan(one, -one.abs(), -torch.ones(1, 1).double(), one, one)
+    with pytest.raises(ValueError, match=r"delta must be \(1, 3, 1\), got \(1, 3, 2\)"):
+        ssm.selective_scan(one, draw(1, 3, 2), -torch.ones(1, 1).double(), one, one)
+    with pytest.raises(ValueError, match=r"C must be \(1, 3, 1\), got \(1, 2, 1\)"):
+        ssm.selective_scan(one, one.abs(), -torch.ones(1, 1).double(), one, one[:, :2])
+    maps = (draw(2, 3, dtype=torch.complex128), draw(2, 2, dtype=torch.complex128), draw(2, 3))
+    with pytest.raises(ValueError, match="take 3 features, x has 1"):
+        lru(one, LRU(draw(2), draw(2), *maps))
