@@ -101,7 +101,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     page = (ROOT / "tests" / "app" / "data" / "sample.py").read_text(encoding="utf-8")
     for name in ("kvcache", "koopman"):
         there = folder / "app" / "pages" / f"{name}.py"
-        there.write_text(page.replace('@page("kvcache"', f'@page("{name}"'), encoding="utf-8")
+        there.write_text(page.replace('"kvcache"', f'"{name}"'), encoding="utf-8")
     port = free_port()
     run = ["-m", "streamlit", "run", "app/server.py", "--server.port", str(port)]
     made = Server([sys.executable, *run], folder, port, folder / "log.txt")
