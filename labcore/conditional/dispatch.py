@@ -8,7 +8,7 @@ grouped product, which was never slower, and else looks at the counts.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from labcore.conditional.experts import Experts, has_grouped_kernel
@@ -41,19 +41,22 @@ def dispatch(
         return _loop(x, routing, experts)
     plan = _Plan(routing)
     if how == "auto":
-        how = choose(plan.counts, x, experts)
+        how = choose(plan.sizes, x, experts)
     run = _batched if how == "batched" else _sorted
     return run(x, plan, experts)
 
 
-def choose(counts: Int[Tensor, " e"], x: Float[Tensor, "t d"], experts: Experts) -> str:
+def choose(counts: list[int], x: Float[Tensor, "t d"], experts: Experts) -> str:
     """What "auto" takes: "sorted" where torch has a grouped product, else what the counts say.
+
+    ``counts`` are the tokens of each expert, as plain numbers: looking at them costs microseconds,
+    which counts where the experts themselves need less than a thousand.
 
     Without it, padding costs matrix products and copies of the padded rows, and groups cost a call
     an expert: wasted FLOPs plus a share of the useful ones are compared with a call's worth, so
     that many small groups are "batched", few large or uneven ones "sorted".
     """
-    most, mean = int(counts.max()), float(counts.sum()) / len(counts)
+    most, mean = max(counts), sum(counts) / len(counts)
     if not most or has_grouped_kernel(x, experts.w1):
         return "sorted"
     padded = experts.flops(most - mean) + COPY_SHARE * experts.flops(mean)
@@ -75,6 +78,7 @@ class _Plan:
         self.expert, self.token = expert[order], token[order]
         self.weight = weight.index_select(0, order)
         self.counts = torch.bincount(expert, minlength=self.num_experts)
+        self.sizes: list[int] = self.counts.tolist()
 
 
 def _dense(x: Tensor, routing: Routing, experts: Experts) -> Tensor:
@@ -95,12 +99,12 @@ def _loop(x: Tensor, routing: Routing, experts: Experts) -> Tensor:
 
 def _sorted(x: Tensor, plan: _Plan, experts: Experts) -> Tensor:
     rows = x.index_select(0, plan.token)
-    y = experts.grouped(rows, plan.counts.tolist()) * plan.weight[:, None]
+    y = experts.grouped(rows, plan.sizes) * plan.weight[:, None]
     return torch.zeros_like(x).index_add(0, plan.token, y)
 
 
 def _batched(x: Tensor, plan: _Plan, experts: Experts) -> Tensor:
-    size = int(plan.counts.max())
+    size = max(plan.sizes)
     start = plan.counts.cumsum(0) - plan.counts
     place = torch.arange(len(plan.expert), device=x.device) - start[plan.expert]
     slot = plan.expert * size + place  # (a,)
