@@ -83,8 +83,13 @@ def expected_load(
 
     Returns:
         A number in [0, t] for each expert; differentiable in logits and scale.
+
+    Raises:
+        ValueError: k outside 1..e, or a mask of another shape.
     """
     experts = logits.shape[1]
+    if not 1 <= k <= experts:
+        raise ValueError(f"k must lie in 1..{experts} (the experts), got {k}")
     real = token_mask(mask, len(logits), logits)
     if k == experts:
         return real.sum().expand(experts)

@@ -42,11 +42,8 @@ def fit_thresholds(
     heads, samples = logits.shape[:2]
     if not samples:
         raise ValueError("no validation samples: thresholds cannot be fitted on an empty set")
-    if len(y) != samples or len(costs) != heads:
-        raise ValueError(
-            f"{heads} heads and {samples} samples, but {len(costs)} costs and {len(y)} classes"
-        )
-    if budget < costs[0]:
+    _check(logits, y, costs)
+    if not budget >= costs[0]:
         raise ValueError(
             f"budget {budget:g} is below the first exit's cost {costs[0]:g}: nothing can be met"
         )
@@ -68,6 +65,16 @@ def fit_thresholds(
     return ExitRule(kind, (*thresholds, last))
 
 
+def _check(logits: Tensor, y: Tensor, costs: Sequence[float]) -> None:
+    """Raise ``ValueError`` unless there are samples, a class for each and a cost for each head."""
+    heads, samples = logits.shape[:2]
+    if not samples or len(y) != samples or len(costs) != heads:
+        raise ValueError(
+            f"{heads} heads and {samples} samples, but {len(costs)} costs and {len(y)} classes: "
+            "give at least one sample, a class for each, and a cost for each head"
+        )
+
+
 def _shares(log_q: float, heads: int) -> np.ndarray:
     power = log_q * np.arange(heads)
     weights = np.exp(power - power.max())
@@ -85,7 +92,11 @@ def cost_accuracy_curve(
 
     Returns:
         Rows with threshold, accuracy, cost, ratio (of the last exit's cost) and mean layers.
+
+    Raises:
+        ValueError: no samples, or sizes that differ.
     """
+    _check(logits, y, costs)
     price = torch.as_tensor(list(costs), dtype=torch.float64)
     right = logits.argmax(-1) == y  # (l, m)
     rows = []
@@ -115,7 +126,12 @@ def oracle_layers(logits: Float[Tensor, "l m c"], y: Int[Tensor, " m"]) -> Int[T
 def oracle_curve(
     logits: Float[Tensor, "l m c"], y: Int[Tensor, " m"], costs: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """The oracle that may use the first l heads, for l = 1..L."""
+    """The oracle that may use the first l heads, for l = 1..L.
+
+    Raises:
+        ValueError: no samples, or sizes that differ.
+    """
+    _check(logits, y, costs)
     price = torch.as_tensor(list(costs), dtype=torch.float64)
     rows = []
     for heads in range(1, len(logits) + 1):

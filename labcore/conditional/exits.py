@@ -43,6 +43,13 @@ class ExitRule:
         if any(math.isnan(v) for v in values):
             raise ValueError("threshold is NaN: give a number")
 
+    def check(self, heads: int) -> None:
+        """Raise ``ValueError`` unless there is one threshold, or one for each of so many heads."""
+        if isinstance(self.threshold, tuple) and len(self.threshold) != heads:
+            raise ValueError(
+                f"{len(self.threshold)} thresholds for {heads} heads: give one number, or one each"
+            )
+
     def at(self, layer: int) -> float:
         """The threshold of one head."""
         return self.threshold[layer] if isinstance(self.threshold, tuple) else self.threshold
@@ -96,7 +103,12 @@ class _Leaving:
 
 
 def exit_layers(logits: Float[Tensor, "l m c"], rule: ExitRule) -> Int[Tensor, " m"]:
-    """The head (from 0) at which each sample leaves, given all heads' logits."""
+    """The head (from 0) at which each sample leaves, given all heads' logits.
+
+    Raises:
+        ValueError: thresholds that are not one for each head.
+    """
+    rule.check(len(logits))
     leaving = _Leaving(rule)
     layer = torch.full((logits.shape[1],), len(logits) - 1)
     gone = torch.zeros(logits.shape[1], dtype=torch.bool)
@@ -198,7 +210,18 @@ class EarlyExitNet(nn.Module):
         Survivors are copied together whenever somebody leaves: a copy of the whole batch costs less
         than one block on one sample. Nothing else is done for each head but to note what it says
         about those who are still there; who leaves is not written again.
+
+        Args:
+            images: Pictures.
+            rule: When to leave.
+            temperatures: What each head's logits are divided by first; by default nothing.
+
+        Raises:
+            ValueError: thresholds or temperatures that are not one for each head.
         """
+        rule.check(len(self.heads))
+        if temperatures and len(temperatures) != len(self.heads):
+            raise ValueError(f"{len(temperatures)} temperatures for {len(self.heads)} heads")
         depth, b = len(self.heads), len(images)
         layer, answer = torch.zeros(b, dtype=torch.long), torch.zeros(b, dtype=torch.long)
         rows, x, ran = torch.arange(b), self.backbone.embed(images), 0

@@ -253,7 +253,13 @@ class SoftMoE(nn.Module):
         return Cost(mixing + self.experts.flops(slots), whole)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Tokens in, tokens out; ``last_mix`` keeps dispatch and combine weights (b, n, e·s)."""
+        """Tokens in, tokens out; ``last_mix`` keeps dispatch and combine weights (b, n, e·s).
+
+        Raises:
+            ValueError: another number of axes or another width.
+        """
+        if x.ndim != 3 or x.shape[-1] != len(self.phi):
+            raise ValueError(f"x must be (b, n, {len(self.phi)}), got {tuple(x.shape)}")
         b, _, d = x.shape
         logits = x @ self.phi  # (b, n, e·s)
         into, back = logits.softmax(1), logits.softmax(2)

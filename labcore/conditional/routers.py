@@ -245,12 +245,13 @@ def check_sizes(num_experts: int, top_k: int, capacity_factor: float | None) -> 
 
 
 def check_logits(logits: Float[Tensor, "t e"]) -> None:
-    """Raise ``ValueError`` when a router's logit is NaN, naming the first such token."""
-    bad = torch.isnan(logits)
+    """Raise ``ValueError`` when a router's logit is NaN or +inf, naming the first such token."""
+    bad = ~(logits < torch.inf)
     if bad.any():
         token = int(bad.any(-1).nonzero()[0, 0])
+        what = "NaN" if torch.isnan(logits[token]).any() else "infinite"
         raise ValueError(
-            f"router logits of token {token} are NaN: look for a diverged or empty input row"
+            f"router logits of token {token} are {what}: look for a diverged or empty input row"
         )
 
 

@@ -70,7 +70,15 @@ def masked_attention(
 
     For keep in {0, 1} this equals a mask of −inf, but a dropped token keeps a gradient: its gate
     can still learn that it was needed. Do not also zero the token, or its value is lost.
+
+    Raises:
+        ValueError: a mask that is not one entry a token.
     """
+    if keep.shape != (len(logits), logits.shape[-1]):
+        raise ValueError(
+            f"keep has shape {tuple(keep.shape)}, {(len(logits), logits.shape[-1])} is wanted: "
+            "one entry a token"
+        )
     top = logits.detach().amax(-1, keepdim=True)
     own = torch.eye(keep.shape[1], dtype=keep.dtype, device=keep.device)
     gate = keep[:, None, None, :] * (1 - own) + own

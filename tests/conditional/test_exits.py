@@ -123,8 +123,23 @@ def test_thresholds_refuse_what_cannot_be_met() -> None:
         fit_thresholds(logits, y, COSTS, 0.5)
     with pytest.raises(ValueError, match="no validation samples"):
         fit_thresholds(logits[:, :0], y[:0], COSTS, 2.0)
+    with pytest.raises(ValueError, match="below the first exit"):
+        fit_thresholds(logits, y, COSTS, math.nan)
     with pytest.raises(ValueError, match="4 heads"):
         fit_thresholds(logits, y, COSTS[:2], 2.0)
+    for curve in (cost_accuracy_curve, oracle_curve):
+        with pytest.raises(ValueError, match="4 heads and 0 samples"):
+            curve(logits[:, :0], y[:0], COSTS)
+        with pytest.raises(ValueError, match="3 costs"):
+            curve(logits, y, COSTS[:3])
+    short = ExitRule("confidence", (0.5, 0.5))
+    with pytest.raises(ValueError, match="2 thresholds for 4 heads"):
+        exit_layers(logits, short)
+    images = torch.zeros(1, 1, 28, 28)
+    with pytest.raises(ValueError, match="2 thresholds for 4 heads"):
+        net().predict(images, short)
+    with pytest.raises(ValueError, match="2 temperatures for 4 heads"):
+        net().predict(images, ExitRule(), [1.0, 1.0])
     with pytest.raises(ValueError, match="unknown rule"):
         ExitRule("magic")
     with pytest.raises(ValueError, match="NaN"):

@@ -332,6 +332,10 @@ def test_bad_input_is_refused() -> None:
     x[2, 0] = math.nan
     with pytest.raises(ValueError, match="token 2 are NaN"):
         moe(x)
+    with pytest.raises(ValueError, match="token 1 are infinite"):
+        moe.router.route(torch.tensor([[0.0] * 6, [math.inf] * 6]))
+    with pytest.raises(ValueError, match="k must lie in 1..3"):
+        load_loss(*[torch.ones(2, 3)] * 3, 4)
     with pytest.raises(ValueError, match="mask has shape"):
         moe(tokens(4, 12), torch.ones(3))
     with pytest.raises(ValueError, match="x must be"):
@@ -340,6 +344,8 @@ def test_bad_input_is_refused() -> None:
         layer().cost()
     with pytest.raises(ValueError, match="slots"):
         SoftMoE(4, 2, 0)
+    with pytest.raises(ValueError, match=r"x must be \(b, n, 4\)"):
+        SoftMoE(4, 2)(torch.ones(1, 3, 5))
 
 
 def test_a_noisy_router_is_balanced_by_importance_and_load() -> None:

@@ -199,6 +199,8 @@ def test_masked_attention_equals_minus_infinity_and_keeps_gates_alive() -> None:
     z = logits[0, 0, 0].exp()[kept].sum()
     wanted = logits[0, 0, 0, 2].exp() / z * (value[0, 0, 2] - out[0, 0, 0]).sum()
     torch.testing.assert_close(keep.grad[0, 2], wanted.detach())
+    with pytest.raises((ValueError, TypeError), match="keep"):  # the tests' type checker is first
+        masked_attention(logits, keep[:, :2])
 
 
 def test_selection_keeps_the_best_in_order_and_fuses_the_rest() -> None:
