@@ -1,4 +1,4 @@
-"""Checks of notebook P06: right answers pass however written, mistakes meet their own hint."""
+"""Checks of notebook P06: right answers pass however they are written."""
 
 import math
 from collections.abc import Callable
@@ -11,45 +11,11 @@ import torch
 from labcore.course import checking
 from labcore.course.checks import p06_kv_cache as p06
 
-EXERCISES = checking.exercises("P06")
-IDS = [exercise.id for exercise in EXERCISES]
-MISTAKES = [(e, wrong) for e in EXERCISES for wrong in e.wrong]
+IDS = [exercise.id for exercise in checking.exercises("P06")]
 
 
 def test_the_six_exercises_of_the_specification_are_there() -> None:
     assert [f"P06.{number}" for number in range(1, 7)] == IDS
-    assert all(len(exercise.wrong) >= 2 for exercise in EXERCISES)
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=IDS)
-def test_reference_passes_fresh_inputs(exercise: checking.Exercise) -> None:
-    for seed in range(20):
-        result = checking.run(exercise.id, exercise.reference, fresh=seed)
-        assert result.passed, result.message
-
-
-@pytest.mark.parametrize(
-    ("exercise", "wrong"), MISTAKES, ids=[f"{e.id}-{w.name}" for e, w in MISTAKES]
-)
-def test_mistake_is_rejected_with_its_own_hint(
-    exercise: checking.Exercise, wrong: checking.Wrong
-) -> None:
-    for seed in range(5):
-        result = checking.run(exercise.id, wrong.fn, fresh=seed)
-        assert not result.passed
-        assert result.matched_wrong == wrong.name, result.message
-        assert wrong.hint in result.message
-
-
-@pytest.mark.parametrize("id", IDS)
-def test_empty_answer_gets_the_named_message(id: str) -> None:
-    def starter(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(f"{id}: your answer here")
-
-    for empty in (None, ..., starter):
-        result = checking.run(id, empty)
-        assert not result.passed
-        assert result.message.startswith(f"{id} is still empty")
 
 
 def bytes_by_layer(
