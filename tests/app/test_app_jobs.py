@@ -98,7 +98,7 @@ def test_a_job_that_cannot_stop_is_ended_and_the_next_one_runs(pool: Pool) -> No
         (jobs.wrong, ("rank 99 is outside 1..16",), True, "rank 99 is outside 1..16"),
         (jobs.broken, (), False, "missing"),
         (jobs.dead, (), True, "worker died"),
-        (jobs.unsendable, (), False, "pickle"),
+        (jobs.unsendable, (), False, "unsendable.<locals>.<lambda>"),
     ],
 )
 def test_a_job_that_fails_says_so_and_the_pool_goes_on(
