@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from labcore.merging.tsv import tsv_merge
+from labcore.merging.vectors import apply, task_vector
 from tests.e2e.conftest import Server, Tab, answer
 
 pytestmark = pytest.mark.e2e
@@ -56,3 +60,28 @@ def test_the_server_refuses_what_a_client_sends_all_the_same(
         sizes[size] = page.request.put(good.url, headers=token, multipart=body).status
     assert sizes == {1000: 204, HUGE: 413}
     assert answer(server.port, "/ready")[0] == 200
+
+
+def test_uploaded_checkpoints_come_back_merged(server: Server, tab: Tab, tmp_path: Path) -> None:
+    g = torch.Generator().manual_seed(0)
+    base = {"w": torch.randn(24, 16, generator=g), "b": torch.randn(16, generator=g)}
+    noise = [{n: torch.randn(v.shape, generator=g) / 10 for n, v in base.items()} for _ in range(2)]
+    models = [{n: v + tau[n] for n, v in base.items()} for tau in noise]
+    files = [tmp_path / f"{name}.safetensors" for name in ("base", "first", "second")]
+    for state, file in zip([base, *models], files, strict=True):
+        save_file(state, file)
+    seen = tab(f"{server.url}/merging")
+    page: Any = seen.page
+    page.get_by_text("Merge your own checkpoints").click()
+    page.locator(CHOOSER).first.set_input_files(files)
+    button = page.get_by_role("button", name="Merged checkpoint")
+    with page.expect_download() as coming:
+        button.click()
+    coming.value.save_as(tmp_path / "merged.safetensors")
+    got = load_file(tmp_path / "merged.safetensors")
+    taus = {str(i): task_vector(base, model) for i, model in enumerate(models)}
+    want = apply(base, tsv_merge(taus)[0])
+    assert got.keys() == base.keys()
+    assert all(torch.allclose(got[n], want[n], atol=1e-6) for n in want)
+    page.locator('[data-testid="stDataFrame"]').first.wait_for()
+    assert (seen.errors, seen.outside) == ([], [])
