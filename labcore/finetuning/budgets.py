@@ -80,6 +80,8 @@ class ALaSTConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in bounds {self.bounds}")
         if self.num_trainable_layers is not None and self.num_trainable_layers < 0:
             raise ValueError(f"num_trainable_layers must be >= 0, got {self.num_trainable_layers}")
+        if not 0 <= self.spread < math.inf:
+            raise ValueError(f"spread must be finite and >= 0, got {self.spread}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 given = getattr(self, name)

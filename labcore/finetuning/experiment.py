@@ -6,7 +6,7 @@ photographs go through the real model, and some strategies race for the same CPU
 :mod:`.settings`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from statistics import median
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 
 from labcore.finetuning.settings import BUDGETS, Config, Trial
 from labcore.finetuning.tally import Rows, distinct, over_runs, pick
+from labcore.finetuning.training import Recipe
 from labcore.parts import Findings, Part, run_experiment
 from labcore.runs import Progress, Result, Table, committed, silent
 
-__all__ = ["Config", "load_result", "run", "summary"]
+__all__ = ["Config", "compare_strategies", "load_result", "run", "summary"]
 TOPIC = "finetuning"
 _SECONDS = {"small": 8, "scratch": 8, "vit-s": 45}
 
@@ -32,17 +33,43 @@ def run(config: Config, progress: Progress | None = None) -> Result:
         config: What to run.
         progress: Called between steps; raise :class:`labcore.runs.Cancelled` in it to stop.
     """
-    preset = "--full" if config == Config.full(config.seed) else "--quick"
+    presets = {"--quick": Config.quick(config.seed), "--full": Config.full(config.seed)}
+    preset = next((name for name, known in presets.items() if known == config), None)
+    called = f"lab run finetuning {preset} --seed {config.seed}"
     seeds = tuple(dict.fromkeys(seed for trial in config.trials for seed in trial.seeds))
     return run_experiment(
         TOPIC,
         config,
         list(_parts(config)),
         seeds=seeds,
-        command=f"lab run finetuning {preset} --seed {config.seed}",
+        command=called if preset else "labcore.finetuning.experiment.run",
         resume=config.resume,
         progress=progress or silent,
     )
+
+
+def compare_strategies(
+    strategies: Sequence[str],
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int] = (0,),
+    progress: Progress = silent,
+) -> Result:
+    """Fine-tune one model in several ways, with every seed; :func:`summary` makes the table.
+
+    Args:
+        strategies: Of :data:`labcore.finetuning.strategies.STRATEGIES`.
+        recipe: Model, pictures and amount of training.
+        seeds: Pictures, their order, layers drawn.
+        progress: As for :func:`run`.
+
+    Raises:
+        ValueError: no strategy, one that is not known, or no seed.
+    """
+    if not strategies or not seeds:
+        raise ValueError("name one or more strategies and seeds")
+    trial = Trial(recipe.model, recipe, tuple(strategies), tuple(seeds))
+    return run(Config(seeds[0], (trial,)), progress)
 
 
 def load_result(which: str = "full") -> Result:
@@ -219,7 +246,7 @@ def summary(result: Result) -> Table:
                     "tokens": _median(mine, "mean_tokens"),
                 }
             )
-        base = pick(result.tables["baselines"], model=model)
+        base = pick(result.tables.get("baselines", []), model=model)
         for name in distinct(base, "baseline"):
             table.append({"model": model, "strategy": name, **_score(pick(base, baseline=name))})
     return table

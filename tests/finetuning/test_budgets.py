@@ -127,6 +127,8 @@ def test_inclusion_probabilities_equal_the_sum_over_ordered_draws():
         ({"sampling": "uniform"}, "sampling must be one of"),
         ({"drop": "merge"}, "drop must be one of"),
         ({"num_trainable_layers": -1}, "num_trainable_layers"),
+        ({"spread": -0.1}, "spread"),
+        ({"spread": math.nan}, "spread"),
         ({"budget_lr": math.nan}, "budget_lr"),
     ],
 )

@@ -92,6 +92,19 @@ def test_summary_and_claims_read_the_result(result):
         assert finding.baselines
 
 
+def test_strategies_of_ones_own_choice_are_compared(result, monkeypatch):
+    monkeypatch.setattr(data, "task_of", random_task)
+    recipe = Recipe("scratch", 28, 40, 20, 1, 10, 1e-3, 4)
+    found = experiment.compare_strategies(("full", "last_k"), recipe, seeds=(1,))
+    assert "--quick" not in found.provenance.command
+    for row in found.tables["runs"]:
+        wanted = tally.pick(result.tables["runs"], strategy=row["strategy"], seed=1)[0]
+        assert (row["accuracy"], row["gflops"]) == (wanted["accuracy"], wanted["gflops"])
+    assert [row["strategy"] for row in experiment.summary(found)][:2] == ["full", "last_k"]
+    with pytest.raises(ValueError, match="one or more strategies"):
+        experiment.compare_strategies((), recipe)
+
+
 def test_same_seed_same_accuracy(result):
     recipe = Recipe("scratch", 28, 40, 20, 1, 10, 1e-3, 4)
     from labcore.finetuning.training import fine_tune
