@@ -247,7 +247,13 @@ def your_models(options: dict[str, Any], alpha: float) -> None:
         st.error(str(error), icon=":material/upload_file:")
         return
     if merged.rows:
-        st.dataframe(merged.rows)
+        short = st.column_config.NumberColumn(format="%.3g")
+        st.dataframe(
+            merged.rows,
+            column_config={
+                name: short for name, value in merged.rows[0].items() if isinstance(value, float)
+            },
+        )
         downloads(merged.rows, "report", "Report")
     st.download_button(
         "Merged checkpoint",
