@@ -67,6 +67,7 @@ def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
         lambda: rolling(model, ids, 2048, steps),
         lambda: plain_decoding(model, ids, 1024, steps),
         lambda: profiling(model, ids[:, :1024], 1 if quick else 3),
+        second_load,
     ]
     if peers.is_ready("kvpress"):
         races.append(lambda: kvpress_itself(model, ids, 1024, steps))
@@ -149,6 +150,31 @@ def profiling(model: Any, ids: Tensor, repeats: int) -> list[Row]:
         row(name, named, *times, 1 / 0.8, agreement),
         row(memory, named, *extra, 5.0, agreement),
     ]
+
+
+def second_load() -> list[Row]:
+    """Model and tokenizer from the kept safetensors, against reading the GGUF file each time."""
+    (gguf,) = fetch("smollm2-135m").values()
+    found: dict[str, Any] = {}
+
+    def ours() -> None:
+        found["ours"] = load_model("smollm2-135m")
+
+    def peer() -> None:
+        read = {"gguf_file": gguf.name, "local_files_only": True}
+        named = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer)
+        found["peer"] = [kind.from_pretrained(gguf.parent, **read) for kind in named]
+
+    transformers.utils.logging.disable_progress_bar()
+    times = [cpu_seconds(run) for run in (ours, peer)]
+    (one, words), (other, others) = found["ours"], found["peer"]
+    weights = dict(other.named_parameters())
+    if not all(torch.equal(value, weights[name]) for name, value in one.named_parameters()):
+        raise RuntimeError("the two ways to load give other weights")
+    if words("Call me Ishmael.").input_ids != others("Call me Ishmael.").input_ids:
+        raise RuntimeError("the two ways to load give other tokens")
+    named = ("transformers from_pretrained(gguf_file=)", transformers.__version__)
+    return [row("second load of SmolLM2-135M", named, *times, 6.0, "same weights and tokens")]
 
 
 def kvpress_itself(model: Any, ids: Tensor, budget: int, steps: int) -> list[Row]:
