@@ -26,9 +26,9 @@ control = Controls(PARAMETERS)
     claim="Nonlinearity, not depth alone, buys expressiveness: layers without activation are one "
     "layer.",
     look="Make the identity network as deep and wide as it goes: the border stays straight. One "
-    "layer of four ReLUs folds the plane. Then change the seed with two units: some networks never "
-    "find the fold.",
-    code=(b05.solve_by_hand,),
+    "layer of four ReLUs folds the plane. Then change the seed: of three such networks one never "
+    "finds the fold, and of those with two units none does, although two are enough.",
+    code=(b05.train_answers, b05.solve_by_hand),
     presets=(
         Preset(
             "Deep and straight",

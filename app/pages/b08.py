@@ -39,9 +39,10 @@ def spoken(prompt: str, context: int, tau: float, seed: int) -> tuple[tuple[str,
     "B08",
     control,
     claim="The model is a conditional distribution; sampling from it is a separate choice.",
-    look="With 63 characters the next letter of a common phrase is nearly certain; with two it is "
-    "not. Then leave the context and turn τ: at 0 the text falls into a loop of frequent words, at "
-    "2 it dissolves into letters. The network is the same all the time.",
+    look="Turn τ to 0 and let it see two characters: every beginning ends in the loop *the the "
+    "the*. With more in sight the marks move, and words and names of the novel come back. Then "
+    "leave the context and raise τ: at 2 the line dissolves into letters. The network is the same "
+    "all the time.",
     code=(CausalCNN, sample, beam_search, bpe_train),
     presets=(
         Preset("Greedy", "Always the likeliest character.", {"tau": 0.0}),

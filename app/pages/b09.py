@@ -18,13 +18,13 @@ control = Controls(PARAMETERS)
     "B09",
     control,
     claim="Skip paths keep the identity, and with it the gradient, alive.",
-    look="At 2 layers the three networks are close. Go deeper: the plain one loses its gradient by "
+    look="At 2 layers all three networks train. Go deeper: the plain one loses its gradient by "
     "a constant factor a layer until its first layers get nothing, and its loss never leaves "
     "ln 10. The one with skips trains at every depth; normalisation makes it fast as well.",
     code=(ResidualStack, layer_norm, batch_norm, dropout),
     presets=(
-        Preset("Shallow", "Hardly any difference.", {"depth": 2}),
-        Preset("Ten layers", "The plain network gets half of the digits right.", {"depth": 10}),
+        Preset("Shallow", "All three get most digits right.", {"depth": 2}),
+        Preset("Ten layers", "The plain network gets less than half right.", {"depth": 10}),
         Preset("Deep", "The plain network learns nothing.", {"depth": 20}),
     ),
     then=("B10", "P01", "P10"),

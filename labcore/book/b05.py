@@ -81,7 +81,7 @@ def measure(config: Size, progress: Progress) -> Findings:
             if depths[k] == 0 and b in linear:  # no hidden layer: width and activation are idle
                 ours = linear[b]
             else:
-                ours = _train(sets, widths[w], depths[k], ACTIVATIONS[a], BATCHES[b], config)
+                ours = train_answers(sets, widths[w], depths[k], ACTIVATIONS[a], BATCHES[b], config)
                 if depths[k] == 0:
                     linear[b] = ours
             answers[d, w, k, a, b], accuracy[d, w, k, a, b] = ours
@@ -91,8 +91,22 @@ def measure(config: Size, progress: Progress) -> Findings:
     return found
 
 
-def _train(sets: Any, width: int, depth: int, activation: str, batch: int, config: Size) -> Any:
-    """Answers on the grid and test accuracy of SEEDS networks that share every step."""
+def train_answers(
+    sets: Any, width: int, depth: int, activation: str, batch: int, config: Size
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train SEEDS networks side by side: their answers on the grid, and their test accuracy.
+
+    Args:
+        sets: Points and classes for training, then for the test; see :func:`points`.
+        width: Units of each hidden layer.
+        depth: Hidden layers; 0 is a linear model.
+        activation: Between layers, of ACTIVATIONS.
+        batch: Rows a step, the same ones for every network; 0 takes all.
+        config: Seed, and whether to take few steps.
+
+    Returns:
+        Classes (seeds, grid points), and shares right (seeds,).
+    """
     import torch
     import torch.nn.functional as F
 
@@ -151,7 +165,7 @@ def _xor(seeds: int) -> Table:
         number("largest error of the network by hand", np.abs(solve_by_hand(XOR_X) - XOR_Y).max(),
                0, 1e-12),
         *(number(f"seeds of {seeds} on which trained {width} ReLUs solve XOR", count,
-                 32 if seeds == 50 and width == 4 else None, 4,
+                 *((32, 1) if (seeds, width) == (50, 4) else ()),
                  sample="Adam 0.05, 300 steps, cross-entropy") for width, count in solved.items()),
     ]  # fmt: skip
 

@@ -112,6 +112,6 @@ def measure(config: Size, progress: Progress) -> Findings:
     for activation, power in (("relu", -6.4), ("sigmoid", -16.1)):
         logs = [np.log10(first_to_last(activation, seed=s)) for s in range(5)]
         numbers.append(over_seeds(f"log10 of first/last gradient, plain 20 layers, {activation}",
-                                  logs, power, 1.0, sample="100 digits"))  # fmt: skip
+                                  logs, power, 0.5, sample="100 digits"))  # fmt: skip
     found.tables |= {"numbers": numbers, "runs": rows}
     return found

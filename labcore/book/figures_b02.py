@@ -66,8 +66,9 @@ def descent_figure(
     fig.update_xaxes(title_text="step", row=1, col=2)
     high = float(np.log10(shown.max()))
     low = min(float(np.log10(shown.min())), high - 2.5)  # at least two powers of ten are named
-    fig.update_yaxes(title_text="gradient norm", type="log", dtick=1, exponentformat="power",
-                     range=[low - 0.15, high + 0.15], row=1, col=2)  # fmt: skip
+    fig.update_yaxes(title_text="gradient norm", type="log", dtick=1 if high - low < 6 else 3,
+                     exponentformat="power", range=[low - 0.15, high + 0.15],
+                     row=1, col=2)  # fmt: skip
     fig.update_layout(showlegend=False)
     judged = "below" if lr < limit else "above"
     end, gap = walk.x[-1], float(np.linalg.norm(walk.x[-1] - lowest))

@@ -59,8 +59,8 @@ def temperature_figure(
             "baxis": {**corner, "title": {"text": SPECIES[1]}},
             "caxis": {**corner, "title": {"text": SPECIES[2]}},
         },
-        legend={"orientation": "h", "x": 0, "y": -0.16},
-        margin={"t": 72, "b": 88},
+        legend={"orientation": "h", "x": 0, "y": -0.2},
+        margin={"t": 72, "b": 100},
     )
     wrong = ece(probs, y, bins=bins)
     accuracy = float((probs.argmax(axis=1) == y).mean())

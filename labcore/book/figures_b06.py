@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import plotly.graph_objects as go
@@ -32,12 +33,13 @@ def draw(output: Tensor) -> go.Figure:
         texts += _node(fig, spot, node, below="")
     fig.update_layout(annotations=texts)
     inputs = sum(not node.parents for node in spots)
+    sources = "1 input" if inputs == 1 else f"{inputs} inputs"
     uses = Counter(parent for node in spots for parent in set(node.parents))
     busy, most = max(uses.items(), key=lambda pair: pair[1], default=(output, 0))
     return viz.finish(
         fig,
-        title=f"{len(spots)} nodes, {inputs} of them inputs",
-        alt=f"A graph of {len(spots)} nodes from {inputs} inputs to {_name(output)}; "
+        title=f"{len(spots)} nodes, {sources} among them",
+        alt=f"A graph of {len(spots)} nodes from {sources} to {_name(output)}; "
         f"{_name(busy)} is used most, by {most} others.",
         caption="Values flow to the right, adjoints back to the left.",
         source="draw",
@@ -115,13 +117,30 @@ def places(output: Tensor) -> dict[Tensor, tuple[float, float]]:
     for node in order:
         spots[node] = (float(depth[node]), ROW * height[depth[node]])
         height[depth[node]] += 2
+    for node in order:  # sloping edges pass elsewhere than was reckoned: the lowest free place
+        free = (y for y in (ROW * row for row in count()) if _free(node, y, spots))
+        spots[node] = (spots[node][0], next(free))
     return spots
+
+
+def _free(node: Tensor, y: float, spots: Places) -> bool:
+    """Whether a node at height y would keep away from its column's others and from all edges."""
+    x = spots[node][0]
+    if any(other is not node and a == x and abs(b - y) < 1.9 * ROW
+           for other, (a, b) in spots.items()):  # fmt: skip
+        return False
+    for child, (right, above) in spots.items():
+        for left, below in (spots[p] for p in child.parents if p in spots):
+            met = left < x < right
+            if met and abs(below + (above - below) * (x - left) / (right - left) - y) < 0.9 * ROW:
+                return False
+    return True
 
 
 def _canvas(spots: Places) -> go.Figure:
     right, top = (max(spot[axis] for spot in spots.values()) for axis in (0, 1))
-    fig = go.Figure()
-    fig.update_xaxes(visible=False, range=[-0.4, right + 0.4])
+    fig, aside = go.Figure(), max(0.4, 0.05 * right)
+    fig.update_xaxes(visible=False, range=[-aside, right + aside])
     fig.update_yaxes(visible=False, range=[-0.5, top + 0.55])
     fig.update_layout(margin={"l": 16, "r": 16, "b": 8})
     return fig

@@ -64,7 +64,7 @@ def eigenvalue_figure(*, radius: float = 0.9, angle: float = 0.5) -> go.Figure:
     ticks = [0, np.pi / 2, np.pi]
     fig.update_xaxes(title_text="radians a step", tickvals=ticks,
                      ticktext=["0", "π/2", "π"], row=1, col=3)  # fmt: skip
-    fig.update_yaxes(type="log", dtick=1, row=1, col=3)
+    fig.update_yaxes(type="log", tickvals=[0.5, 1, 2, 5, 10, 20, 50, 100, 1000], row=1, col=3)
     fig.update_annotations(font={"size": 14})
     fig.update_layout(legend={"orientation": "h", "x": 0, "y": -0.24}, margin={"t": 92, "b": 96})
     span = memory(radius)

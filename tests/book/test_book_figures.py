@@ -96,6 +96,12 @@ def test_no_node_is_drawn_on_another_nor_on_a_passing_edge() -> None:
     a, b = Tensor(1.0), Tensor(2.0)
     spots = figures_b06.places((a + b) * (a * b))
     assert len(set(spots.values())) == len(spots)
+    long, short = (a + b).tanh() * 2.0, a.sin()  # the edge from short passes the column of long
+    both = long + short
+    spots = figures_b06.places(both)
+    (left, low), (right, high) = spots[short], spots[both]
+    x, y = spots[long]
+    assert abs(low + (high - low) * (x - left) / (right - left) - y) > 0.3
 
 
 Act = Callable[[dict[str, Any], Result], Any]

@@ -190,7 +190,8 @@ lab.explore(
 #
 # Nonlinearity, not depth alone, buys expressiveness. Three layers of 16 units without activation draw the
 # same straight border as no hidden layer at all. Each ReLU is one more fold; with more of them the
-# regions fold more finely. With two units some seeds never solve XOR: to be able to is not to find.
+# regions fold more finely. Two units are enough, and yet none of the three networks with two solves XOR:
+# to be able to is not to find.
 #
 # </details>
 

@@ -163,9 +163,9 @@ lab.explore(speak, temperature=(0.0, 2.0, 0.25), context=(1, 63))
 # <summary>What to conclude</summary>
 #
 # The marks never move with the temperature: the model is a conditional distribution, sampling is a separate
-# choice. At 0 the line repeats itself, because the likeliest next character leads back to where it came
-# from; at 2 rare characters take over. The context does move the marks: with few characters in sight the
-# distribution is that of a bigram or trigram table.
+# choice. At 0 and with two characters in sight the line goes round for ever, because the likeliest next
+# character leads back to where it came from; at 2 rare characters take over. The context does move the
+# marks: with few characters in sight the model knows little more than a bigram or trigram table.
 #
 # </details>
 

@@ -90,7 +90,8 @@ for activation in ("relu", "sigmoid"):
     print(f"{activation:8s}", ", ".join(f"{ratio:.0e}" for ratio in ratios))
 
 # %% [markdown]
-# The sigmoid's derivative is at most one quarter, so twenty layers cost at least $4^{-19}$ from this
+# The power of ten is what to look at: from draw to draw it differs by some tenths, so ours may lie half
+# a power from a known one. The sigmoid's derivative is at most one quarter, so twenty layers cost at least $4^{-19}$ from this
 # alone; with usual initial weights the linear maps shrink it further. For ReLU about half of the units
 # let the gradient pass.
 #

@@ -317,7 +317,7 @@ print("SmolLM2-135M, one token:", f"{bytes_held(1, 30, 9, 3, 64, 4):,} bytes in 
 
 # %% [markdown] tags=["solution-text:B11.4"]
 # **Discussion.** 46 080 bytes for one token of this small model: a text of 3000 tokens weighs more than its
-# weights in four bits. That is the problem of P06.
+# 134.5 million weights at a byte each. That is the problem of P06.
 
 # %% [markdown]
 # ### B11.5 · A picture as a text

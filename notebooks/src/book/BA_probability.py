@@ -67,7 +67,7 @@ print(f"KL(narrow ‖ wide) {kl_on_grid(p, q):.6f} nats")
 print(f"KL(wide ‖ narrow) {kl_on_grid(q, p):.6f} nats")
 
 # %% [markdown]
-# The second is three times the first: values that the wide law gives often, far out, are nearly
+# The second is about three times the first: values that the wide law gives often, far out, are nearly
 # impossible under the narrow one, and the logarithm of "nearly impossible" is large.
 #
 # ## 2 · Monte Carlo
