@@ -147,7 +147,7 @@ def head_accuracy(heads: Rows) -> go.Figure:
     fig.update_layout(
         yaxis={"title": "test accuracy", "tickformat": ".0%"},
         yaxis2={"title": "expected calibration error", "overlaying": "y", "side": "right",
-                "showgrid": False, "rangemode": "tozero", "tickformat": ".3f"},
+                "showgrid": False, "rangemode": "tozero", "tickmode": "auto"},
         legend={"orientation": "h", "y": -0.2},
     )  # fmt: skip
     return viz.finish(
@@ -175,7 +175,8 @@ def anytime_curve(rows: Rows) -> go.Figure:
         right = [over_seeds(mine, "accuracy", head=h) for h in heads]
         fig.add_scatter(
             x=[t.mean for t in time], y=[r.mean for r in right], name=f"{training} heads",
-            mode="lines+markers+text", text=[str(h) for h in heads], textposition="top center",
+            mode="lines+markers+text", text=[str(h) for h in heads],
+            textposition=("top left", "bottom right")[number % 2],
             line={"color": viz.PALETTE[number], "dash": viz.DASHES[number], "shape": "hv"},
             error_y={"array": [r.error for r in right]},
             marker={"symbol": viz.SYMBOLS[number], "size": 9},
