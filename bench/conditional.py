@@ -140,7 +140,7 @@ def automatic(rounds: int) -> list[Row]:
         gap = _same(*(_run(layer, x, how) for how in ways))
         short = 256 * 128 * 512 // (len(x) * size[3] * size[4])  # small sizes need more looks
         sides = [partial(_run, layer, x, how) for how in ways]
-        times = _turns(sides, rounds * max(1, min(12, short)))
+        times = _turns(sides, rounds * max(3, min(12, short)))
         best = min(range(1, 4), key=lambda i: times[i])
         counts = layer.last_routing.counts  # type: ignore[union-attr]
         name = "automatic choice, T {} E {} k {} D {} H {}".format(*size)

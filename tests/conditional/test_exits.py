@@ -93,6 +93,10 @@ def test_costs_rise_with_the_threshold_and_the_oracle_is_above() -> None:
         costs = [row["cost"] for row in rows]
         assert costs == sorted(costs)
         assert all(row["accuracy"] <= best["accuracy"] for row in rows)
+    for kind, thresholds in (("entropy", (0.1, 0.4, 0.8)), ("patience", (0.0, 1.0, 2.0))):
+        rows = cost_accuracy_curve(logits, y, COSTS, kind, thresholds)
+        assert sorted(row["cost"] for row in rows) == sorted({row["cost"] for row in rows})
+        assert all(row["accuracy"] <= best["accuracy"] for row in rows)
     first = cost_accuracy_curve(logits, y, COSTS, "confidence", (0.0,))[0]
     assert first["accuracy"] == (logits[0].argmax(-1) == y).float().mean().item()
     assert (first["ratio"], first["layers"]) == (0.25, 1.0)
