@@ -10,8 +10,10 @@ import streamlit as st
 from app.ui import (
     Choice,
     Controls,
+    Flag,
     Preset,
     Range,
+    Several,
     cached,
     figure,
     long_job,
@@ -29,20 +31,28 @@ from labcore.speech.labels import PAPER_FACTS, label
 from labcore.speech.lengths import cif_assignment, ctc_compress
 from labcore.speech.names import ADAPTERS, ALL, ENCODERS, LMS
 from labcore.speech.variance import variance_shares
+from labcore.speech.what_if import TRAINED_WINDOW, by_hand, rates, what_if
 
 ASSETS = ("whisper", "conformer", "smollm2-135m")
 VIEWS = ("lengths", "tokens", "grid", "training", "cost")
 PARAMETERS: Table = {
     "clip": Range(0, 0, 12, about="which of the exhibited clips"),
     "beta": Range(1.0, 0.5, 3.0, 0.1, "weight that CIF takes for one position"),
+    "window": Range(TRAINED_WINDOW, 0.1, 1.0, 0.02, "seconds that one query of WLQ reads"),
+    "convs": Range(2, 0, 4, about="convolutions of stride 2 before the language model"),
+    **{
+        f"a{k}": Range(a, 0.0, 1.0, 0.05, f"weight of frame {k}")
+        for k, a in enumerate((0.4, 0.8, 0.3, 0.7, 0.2), 1)
+    },
     "view": Choice("lengths", VIEWS, "what to look at below the clip"),
     "adapter": Choice("conv", ADAPTERS, "whose positions are compared with tokens"),
     "task": Choice("asr", ("asr", "st", "nearest"), "recognition, translation, or no LM"),
     "split": Choice("test", ("test", "real"), "synthetic voices never heard, or recordings"),
-    "design": Choice(ALL, (ALL, LMS[0]), "all factors, or one language model with its repeats"),
-    "drop": Choice("all five", ("all five", "without cif, ctc"), "adapters of the shares"),
+    "drop": Several((), ADAPTERS, "adapters to leave out of the shares"),
     "scale": Choice("rate", ("rate", "logit"), "what is decomposed"),
     "encoder": Choice("conformer", ENCODERS, "whose curves"),
+    "loss": Choice("ce", ("ce", "ctc", "quantity"), "the model's loss, or one of CTC's and CIF's"),
+    "ablations": Flag(False, "what the warm-up and the size of the first outputs do"),
     "lm": Choice(LMS[0], LMS, "which language model"),
 }
 control = Controls(PARAMETERS)
@@ -90,6 +100,7 @@ def the_clip(view: explorer.ClipView) -> None:
     wav, sound = sound_of(view.number)
     st.audio(wav, format="audio/wav")
     figure(figures.clip_view(sound, view.strips, text=view.text, voice=view.voice), "clip-figure")
+    st.caption(f"{label(view.split).capitalize()}: {view.voice}.")
     transcripts(view.says, view.answers, view.text)
 
 
@@ -113,15 +124,36 @@ def transcripts(
 
 def the_lengths(view: explorer.ClipView, beta: float) -> None:
     """W of the five adapters, CIF's firing, CTC's collapse."""
-    tokens = len(view.text.split())
-    figure(figures.assignment_maps(view.maps, tokens=tokens, text=view.text), "maps")
+    with st.container(horizontal=True):
+        window = control.slider("window", "WLQ window, seconds")
+        convs = control.slider("convs", "Convolutions")
+    words = len(view.text.split())
+    maps = what_if(view.maps, view.alpha, threshold=beta, window=window, convs=convs)
+    figure(figures.assignment_maps(maps, tokens=words, text=view.text), "maps")
+    table(rates(maps, words))
+    if window != TRAINED_WINDOW:
+        st.caption(
+            f"WLQ was trained with {TRAINED_WINDOW:g} s: for another window its blocks are plain "
+            "means."
+        )
     figure(figures.cif_staircase(view.alpha, threshold=beta), "cif")
+    with st.expander("By hand: five frames, five weights", icon=":material/pan_tool:"):
+        five_weights(beta)
     figure(figures.run_strip(view.symbols, text=view.text), "runs")
     blank = view.symbols.count("∅") / len(view.symbols)
     st.caption(
-        f"Here CIF gives {view.maps['cif'].shape[1]} positions for {tokens} words, and the CTC "
+        f"Here CIF gives {maps['cif'].shape[1]} positions for {words} words, and the CTC "
         f"head calls {blank:.0%} of the frames blank."
     )
+
+
+def five_weights(beta: float) -> None:
+    """Weights to move; the frames are the numbers 1 to 5, so that each output tells its parts."""
+    with st.container(horizontal=True):
+        alpha = [control.slider(f"a{k}", f"α of frame {k}") for k in range(1, 6)]
+    figure(figures.cif_staircase(alpha, threshold=beta), "hand")
+    outputs = ", ".join(f"**{value:.2f}**" for value in by_hand(alpha, beta))
+    st.markdown(f"The frames are the numbers 1, 2, 3, 4, 5. Outputs: {outputs}")
 
 
 def the_tokens(view: explorer.ClipView) -> None:
@@ -136,23 +168,41 @@ def the_grid() -> None:
     with st.container(horizontal=True):
         task = control.select("task", "Task")
         split = control.select("split", "Test on")
-        drop = control.select("drop", "Adapters")
+        drop = control.many("drop", "Leave out")
         scale = control.select("scale", "Decompose")
-        several = len(explorer.designs(committed())) > 1
-        design = control.select("design", "Trainings of") if several else ALL
     tables = committed().tables
     which = {"task": task, "split": split}
     figure(figures.grid_map(tables["scores"], **which), "grid")
     st.caption(baselines(**which))
-    chosen = which | {"adapters": drop, "design": design}
-    figure(figures.share_bars(tables["shares"], **chosen, scale=scale), "shares")
-    figure(figures.gap_bars(tables["gaps"], **chosen), "gaps")
+    shares_and_gaps(which | {"design": ALL}, drop, scale)
     st.markdown("**What is mixed up with the factors**")
     table(explorer.confounds(committed()))
     st.caption(
         "“The encoder matters” cannot be told from its size, its training data and its task, here "
         "as in the study; the adapters differ in size too."
     )
+
+
+def shares_and_gaps(chosen: dict[str, str], drop: tuple[str, ...], scale: str) -> None:
+    """What explains the errors, and what choosing well gains, without the dropped adapters."""
+    kept = tuple(a for a in ADAPTERS if a not in drop)
+    if len(kept) < 2:
+        st.info("Keep two adapters at least: one alone cannot differ.")
+        return
+    shares, gaps, name = shares_of(kept, **chosen)
+    chosen = chosen | {"adapters": name}
+    figure(figures.share_bars(shares, **chosen, scale=scale), "shares")
+    figure(figures.gap_bars(gaps, **chosen), "gaps")
+    st.caption(
+        "Adapters can be left out, single cells cannot: shares of a table with a hole are not "
+        "defined."
+    )
+
+
+@cached
+def shares_of(kept: tuple[str, ...], **chosen: str) -> tuple[Any, Any, str]:
+    """The decomposition of the kept adapters' cells, with its intervals."""
+    return explorer.shares_among(committed(), adapters=kept, **chosen)
 
 
 def baselines(task: str, split: str) -> str:
@@ -172,17 +222,29 @@ def baselines(task: str, split: str) -> str:
 
 
 def the_training() -> None:
-    """Loss curves, the meter of listening, and the ablations."""
+    """Errors against time, loss curves, the meter of listening, and the ablations."""
     with st.container(horizontal=True):
         encoder = control.select("encoder", "Encoder")
         lm = control.select("lm", "Language model")
+        loss = control.select("loss", "Loss")
+        ablations = control.toggle("ablations", "Warm-up and size of the outputs")
+    tables = committed().tables
+    if lm in (watched := committed().config["watched"]):
+        pair = {"encoder": encoder, "lm": lm}
+        figure(figures.error_curves(tables["curves"], tables["cells"], **pair), "time")
+    else:
+        names = " and ".join(label(name) for name in watched)
+        st.caption(f"The error rate against time was followed with {names}: choose it above.")
     task = control.settings()["task"]
     task = "asr" if task == "nearest" else task
-    curves = committed().tables["curves"]
     which = {"encoder": encoder, "lm": lm, "task": task}
-    figure(figures.training_curves(curves, **which), "curves")
-    figure(figures.training_curves(curves, **which, column="listens"), "listens")
-    figure(figures.variant_bars(committed().tables["scores"], task=task), "variants")
+    if ablations:  # of one cell
+        which |= {"encoder": "conformer", "lm": LMS[0], "variants": True}
+        loss = "ce"
+        st.caption("Curves of one cell, Conformer + Conv + SmolLM2, each with one thing changed:")
+    figure(figures.training_curves(tables["curves"], **which, column=loss), "curves")
+    figure(figures.training_curves(tables["curves"], **which, column="listens"), "listens")
+    figure(figures.variant_bars(tables["scores"], task=task), "variants")
     with st.expander("Every ablation and control, and the commands, both tasks"):
         table(explorer.variants_said(committed()))
     with st.expander("How the recipe was chosen: on validation voices, never on test clips"):
@@ -225,6 +287,9 @@ def your_clip() -> None:
     transcripts(heard.transcripts, heard.answers, None)
     maps = {kind: heard.arrays[f"w/{kind}"] for kind in LIVE}
     figure(figures.assignment_maps(maps, tokens=0, text=upload.name), "own-maps")
+    figure(figures.cif_staircase(heard.arrays["alpha/cif"]), "own-cif")
+    symbols = explorer.characters(heard.arrays["symbols/ctc"])
+    figure(figures.run_strip(symbols, text=upload.name), "own-runs")
 
 
 @page(

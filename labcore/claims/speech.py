@@ -63,7 +63,7 @@ def _sample(result: Result) -> str:
     trained = ", ".join(f"{count} with {lm}" for lm, count in repeats)
     return (
         f"{words['test']} + {words['real']} words; trainings a cell: {trained} (all factors "
-        f"together: the first of each); {_untrained(result)}"
+        f"together: the first {min(result.config['repeats'])} of each); {_untrained(result)}"
     )
 
 

@@ -15,8 +15,8 @@ _HOMES = {
     "adapters": "AdapterOutput ctc_loss make_adapter",
     "audio": "check_audio read_wav resample",
     "cells": "run_cell",
-    "encoders": "ConformerCTCEncoder EncoderOutput FeatureStore SpeechEncoder WhisperEncoder "
-    "make_encoder transcript",
+    "encoders": "ConformerCTCEncoder EncoderOutput FeatureStore HubEncoder SpeechEncoder "
+    "WhisperEncoder make_encoder transcript",
     "lengths": "cif cif_assignment cif_reference conv_out_length ctc_compress "
     "ctc_compress_reference window_size window_split",
     "metrics": "ErrorRate cer chrf normalise wer",

@@ -6,7 +6,7 @@ another core or machine. What is frozen (models, features) is loaded once a proc
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -19,6 +19,7 @@ from labcore.assets.causal_lm import load_causal_lm
 from labcore.speech import corpus, settings
 from labcore.speech.adapters import Adapter, make_adapter
 from labcore.speech.encoders import FeatureStore, make_encoder
+from labcore.speech.meter import Meter
 from labcore.speech.metrics import word_errors
 from labcore.speech.names import SPLITS
 from labcore.speech.recipe import Prompt, Recipe
@@ -27,15 +28,12 @@ from labcore.speech.training import (
     Clips,
     History,
     TokenScores,
-    listens,
     train_adapter,
     warm_up,
 )
 
 REVISION = 5  # raise it when a cell's code or prompts give other numbers
 MAX_TOKENS = {"digits": 16, "commands": 28}  # of an answer
-LISTEN_EVERY = 20  # steps
-METER_CLIPS = 8  # of the validation voices
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,7 @@ def run_cell(
     unit_scale: bool = False,
     scrambled: bool = False,
     keep: bool = False,
+    watch: bool = False,
     splits: Sequence[str] = SPLITS,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -145,6 +144,7 @@ def run_cell(
         unit_scale: Start the outputs at 1 instead of the embeddings' size.
         scrambled: Use the language model with shuffled weights.
         keep: Also return the trained weights (float16).
+        watch: Also follow the error rate on validation voices; changes nothing else.
         splits: What is scored; the choice of settings scores ``("valid",)`` alone.
         seed: Not used; see ``repeat``.
     """
@@ -160,11 +160,13 @@ def run_cell(
     scores = None
     if plan.warm_steps:
         scores = warm_up(model, speech.splits["train"], plan, generator, history)
+    most = MAX_TOKENS[words]
+    meter = Meter(model, speech.splits["valid"], asked, most if watch else 0)
     warmed = time.process_time()
     if lm != settings.NO_LM:
         trained = train_adapter(
             model, speech.splits["train"], asked, replace(plan, warm_steps=0),
-            generator=generator, each=_meter(model, speech.splits["valid"], asked),
+            generator=generator, each=meter, clock=meter.clock,
         )  # fmt: skip
         history.rows = trained.rows
     done = time.process_time()
@@ -175,29 +177,14 @@ def run_cell(
         "warm": [round(v, 4) for v in history.warm[:: max(len(history.warm) // 30, 1)]],
         "skipped": history.skipped,
         "warm_seconds": warmed - began,
-        "train_seconds": done - warmed,
+        "train_seconds": done - warmed - meter.asking,
     }
     spoken = {split: speech.splits[split] for split in splits if split in speech.splits}
-    found |= _tested(model, spoken, scores, asked if lm != settings.NO_LM else {},
-                     MAX_TOKENS[words])  # fmt: skip
+    found |= _tested(model, spoken, scores, asked if lm != settings.NO_LM else {}, most)
     found["test_seconds"] = time.process_time() - done
     if keep:
         found |= packed(model.adapter)
     return found
-
-
-def _meter(
-    model: SpeechLLM, clips: Clips, asked: dict[str, Prompt]
-) -> Callable[[int], dict[str, float]]:
-    """Every so many steps: does the model listen, on voices that are not trained on?"""
-
-    def each(step: int) -> dict[str, float]:
-        if (step + 1) % LISTEN_EVERY:
-            return {}
-        some = range(METER_CLIPS)
-        return {f"listens_{t}": listens(model, clips.batch(some, t), p) for t, p in asked.items()}
-
-    return each
 
 
 def _tested(

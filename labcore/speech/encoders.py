@@ -6,6 +6,7 @@ changed on disk is computed again: the features are stored with their own hash.
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,26 +125,96 @@ class ConformerCTCEncoder(_Encoder):
         return self.model(audio[None])[0]
 
 
+class HubEncoder(_Encoder):
+    """The speech encoder of a transformers model: Whisper, SeamlessM4T, Wav2Vec2, HuBERT, ...
+
+    What pads every clip to one length, as Whisper's features do, has the clip's own frames kept.
+
+    Args:
+        model: The whole model or its encoder; frozen here.
+        extractor: Its feature extractor.
+        name: What its features are kept under.
+
+    Raises:
+        ValueError: the model wants another sample rate.
+    """
+
+    PROBE = 8  # seconds of silence that tell the frame rate
+
+    def __init__(self, model: Any, extractor: Any, name: str):
+        if extractor.sampling_rate != SAMPLE_RATE:
+            raise ValueError(
+                f"{name} hears {extractor.sampling_rate} Hz, the lab's clips have {SAMPLE_RATE}: "
+                "choose another model"
+            )
+        part = getattr(model, "speech_encoder", None) or (
+            model.get_encoder() if model.config.is_encoder_decoder else model
+        )
+        self.model, self.extractor = part.eval().requires_grad_(False), extractor
+        self.padded = getattr(extractor, "n_samples", 0)  # samples; 0 pads nothing
+        seconds = self.padded / SAMPLE_RATE or self.PROBE
+        with torch.no_grad():
+            probe = self._all_frames(torch.zeros(int(seconds * SAMPLE_RATE)))
+        self.dim, self.frame_rate = probe.shape[1], round(len(probe) / seconds, 2)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+        self.name = name
+
+    @classmethod
+    def load(cls, source: str) -> "HubEncoder":
+        """From a hub id or a folder, for instance ``openai/whisper-large-v3``."""
+        from transformers import AutoFeatureExtractor, AutoModel
+
+        extractor = AutoFeatureExtractor.from_pretrained(source)
+        return cls(AutoModel.from_pretrained(source), extractor, source)
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """Frames of one clip."""
+        if 0 < self.padded < len(audio):
+            raise ValueError(
+                f"{self.name} hears {self.padded / SAMPLE_RATE:g} s at a time, the clip lasts "
+                f"{len(audio) / SAMPLE_RATE:.1f} s: cut it"
+            )
+        found = self._all_frames(audio)
+        own = math.ceil(len(audio) / SAMPLE_RATE * self.frame_rate) if self.padded else len(found)
+        return found[: max(own, 1)]
+
+    def _all_frames(self, audio: Tensor) -> Tensor:
+        inputs = self.extractor(audio.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        return self.model(**inputs).last_hidden_state[0].float()
+
+
 MAX_TOKENS = 40  # of a transcript
 ENCODERS = {"whisper": WhisperEncoder, "conformer": ConformerCTCEncoder}
 
 
-def make_encoder(name: str, **options: Any) -> WhisperEncoder | ConformerCTCEncoder:
-    """An encoder by its short name.
+def make_encoder(name: str, **options: Any) -> WhisperEncoder | ConformerCTCEncoder | HubEncoder:
+    """An encoder by its short name, or by the hub id or folder of a transformers model.
 
     Raises:
         ValueError: unknown name.
     """
+    if "/" in name:
+        return HubEncoder.load(name)
     if name not in ENCODERS:
-        raise ValueError(f"unknown encoder {name!r}: choose one of {', '.join(ENCODERS)}")
+        raise ValueError(
+            f"unknown encoder {name!r}: choose one of {', '.join(ENCODERS)}, or a hub id or folder"
+        )
     return ENCODERS[name](**options)
 
 
-def transcript(encoder: WhisperEncoder | ConformerCTCEncoder, audio: np.ndarray) -> str:
-    """What the encoder's own head makes of a clip: Whisper's words, the Conformer's phonemes."""
+def transcript(
+    encoder: WhisperEncoder | ConformerCTCEncoder | HubEncoder, audio: np.ndarray
+) -> str:
+    """What the encoder's own head makes of a clip: Whisper's words, the Conformer's phonemes.
+
+    Raises:
+        ValueError: an encoder without a head.
+    """
     sound = torch.from_numpy(check_audio(audio))
     if isinstance(encoder, WhisperEncoder):
         return _words().decode(encoder.model.transcribe(sound, MAX_TOKENS)).strip()
+    if isinstance(encoder, HubEncoder):
+        raise ValueError(f"{encoder.name} is an encoder only: it has no transcript of its own")
     with torch.no_grad():
         symbols = encoder.model.head(encoder.frames(sound)).argmax(-1).tolist()
     return conformer.collapse(symbols, encoder.names)

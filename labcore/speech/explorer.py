@@ -1,5 +1,6 @@
 """What a page and a notebook need of the committed clips, without torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from labcore.runs import Result, Table
 from labcore.speech import corpus
 from labcore.speech.labels import TRAINED_ON, label
 from labcore.speech.names import ADAPTERS, ALL, ALPHABET, ENCODERS, SPLITS
+from labcore.speech.tables import among
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,30 @@ def variants_said(result: Result) -> Table:
 def designs(result: Result) -> list[str]:
     """Which designs the shares are of: all factors, or one language model trained with more."""
     return list(dict.fromkeys(r["design"] for r in result.tables["shares"])) or [ALL]
+
+
+def shares_among(
+    result: Result, *, design: str, task: str, split: str, adapters: Sequence[str]
+) -> tuple[Table, Table, str]:
+    """The tables ``shares`` and ``gaps`` with some adapters only, and the name they go by there.
+
+    Args:
+        result: A committed result.
+        design: One of :func:`designs`.
+        task: ``asr``, ``st`` or ``nearest``.
+        split: ``test`` or ``real``.
+        adapters: Which to keep; at least one.
+
+    Raises:
+        ValueError: no adapter is kept.
+    """
+    plan = result.config
+    lms = plan["lms"] if design == ALL else [design]
+    levels = {"encoder": plan["encoders"], "adapter": plan["adapters"], "language model": lms}
+    at = {"design": design, "task": task, "split": split}
+    at["adapters"] = ", ".join(a for a in plan["adapters"] if a in adapters)
+    shares, gaps = among(
+        result.arrays[f"errors/{design}/{task}/{split}"], result.arrays[f"words/{task}/{split}"],
+        levels, adapters, resamples=plan["resamples"],
+    )  # fmt: skip
+    return [at | r for r in shares], [at | r for r in gaps], at["adapters"]

@@ -8,13 +8,19 @@ from labcore.speech.figures_clip import (
     run_strip,
 )
 from labcore.speech.figures_grid import gap_bars, grid_map, share_bars
-from labcore.speech.figures_training import cost_of_positions, training_curves, variant_bars
+from labcore.speech.figures_training import (
+    cost_of_positions,
+    error_curves,
+    training_curves,
+    variant_bars,
+)
 
 __all__ = [
     "assignment_maps",
     "cif_staircase",
     "clip_view",
     "cost_of_positions",
+    "error_curves",
     "gap_bars",
     "grid_map",
     "nearest_tokens",

@@ -98,7 +98,7 @@ def assignment_maps(maps: Mapping[str, Array], *, tokens: int, text: str) -> go.
 
     Args:
         maps: Adapter -> W (t, n).
-        tokens: Tokens of the transcript, for comparison.
+        tokens: Tokens of the transcript, for comparison; 0 if it is not known.
         text: What is said.
     """
     names = list(maps)
@@ -118,10 +118,11 @@ def assignment_maps(maps: Mapping[str, Array], *, tokens: int, text: str) -> go.
     fig.update_yaxes(title_text="seconds", row=1, col=1)
     seconds = len(next(iter(maps.values()))) / RATE
     said = ", ".join(f"{n} {maps[n].shape[1]}" for n in names)
+    heard = f"{seconds:.2f} s" + (f" and {tokens} tokens" if tokens else "")
     return viz.finish(
         fig,
         title=f"Which frames make a position? “{text}”",
-        alt=f"Positions for {seconds:.2f} s and {tokens} tokens: {said}; that is "
+        alt=f"Positions for {heard}: {said}; that is "
         f"{', '.join(f'{maps[n].shape[1] / seconds:.1f}' for n in names)} a second.",
         caption=_steps_said(maps),
         source="assignment_maps",
@@ -143,7 +144,9 @@ def _steps_said(maps: Mapping[str, Array]) -> str:
     return " ".join(said)
 
 
-def cif_staircase(alpha: Array, *, threshold: float = 1.0, residual: float = 0.5) -> go.Figure:
+def cif_staircase(
+    alpha: Array | Sequence[float], *, threshold: float = 1.0, residual: float = 0.5
+) -> go.Figure:
     """The running sum of the weights, and where it crosses a multiple of the threshold: a firing.
 
     Args:
@@ -164,22 +167,25 @@ def cif_staircase(alpha: Array, *, threshold: float = 1.0, residual: float = 0.5
     fires = int(total[-1] / threshold + 1e-9)
     left = total[-1] - fires * threshold
     extra = left >= residual * threshold and left > 0
-    fig = go.Figure()
-    fig.add_bar(x=seconds[1:] - 0.5 / RATE, y=values, name="weight of a frame",
+    fig = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06,
+                        row_heights=[0.7, 0.3])  # fmt: skip
+    fig.add_bar(x=seconds[1:] - 0.5 / RATE, y=values, name="weight of a frame", row=2, col=1,
                 marker={"color": viz.PALETTE[5]})  # fmt: skip
-    fig.add_scatter(x=seconds, y=total, name="running sum", mode="lines",
+    fig.add_scatter(x=seconds, y=total, name="running sum", mode="lines", row=1, col=1,
                     line={"color": viz.PALETTE[0], "width": 2.5})  # fmt: skip
     at = [float(np.interp(threshold * (k + 1), total, seconds)) for k in range(fires)]
     fig.add_scatter(
         x=at, y=[threshold * (k + 1) for k in range(fires)], mode="markers+text", name="fires",
         text=[str(k + 1) for k in range(fires)], textposition="top left",
-        marker={"symbol": "star", "size": 12, "color": viz.PALETTE[3]},
+        marker={"symbol": "star", "size": 12, "color": viz.PALETTE[3]}, row=1, col=1,
     )  # fmt: skip
     for k in range(min(fires + 1, 40)):
-        fig.add_hline(y=threshold * (k + 1), line={"color": viz.GRID, "width": 1})
+        fig.add_hline(y=threshold * (k + 1), line={"color": viz.GRID, "width": 1}, row=1, col=1)
     tail = "gives one more output" if extra else "is dropped"
-    fig.update_xaxes(title_text="seconds", range=[0, seconds[-1]])
-    fig.update_yaxes(title_text="weight, and its sum", rangemode="tozero")
+    fig.update_xaxes(range=[0, seconds[-1]])
+    fig.update_xaxes(title_text="seconds", row=2, col=1)
+    fig.update_yaxes(title_text="sum of weights", rangemode="tozero", row=1, col=1)
+    fig.update_yaxes(title_text="weight", rangemode="tozero", row=2, col=1)
     fig.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top"}, bargap=0)
     return viz.finish(
         fig,

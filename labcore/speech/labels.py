@@ -12,7 +12,11 @@ ADAPTERS = {
 ENCODERS = {"whisper": "Whisper tiny.en", "conformer": "Conformer CTC"}
 LMS = {"smollm2-135m": "SmolLM2 135M", "gemma3-270m": "Gemma 3 270M", "none": "nearest token"}
 TASKS = {"asr": "recognition", "st": "translation to Italian", "nearest": "nearest token, no LM"}
-SPLITS = {"test": "unseen synthetic voices", "real": "real recordings"}
+SPLITS = {
+    "test": "unseen synthetic voices",
+    "real": "real recordings",
+    "exhibit": "a recording with other words",
+}
 
 # What the frozen parts had learned before; their factor is mixed up with it.
 TRAINED_ON = {

@@ -7,7 +7,14 @@ from torch.nn import functional as F
 
 from labcore.speech.adapter_base import Adapter, Shape
 from labcore.speech.layers import padding_mask
-from labcore.speech.lengths import Compressed, cif, conv_out_length, ctc_compress, window_split
+from labcore.speech.lengths import (
+    Compressed,
+    cif,
+    conv_band,
+    conv_out_length,
+    ctc_compress,
+    window_split,
+)
 
 W_CTC, W_QUANTITY = 0.1, 0.1  # weights of the auxiliary losses, as published
 
@@ -39,11 +46,8 @@ class ConvAdapter(Adapter):
             size = conv_out_length(size)  # type: ignore[assignment]
             x = x * padding_mask(size, x.shape[1])[..., None]
         band = None
-        if want_assignment:  # output n sees frames 4n-3 .. 4n+3
-            t = torch.arange(frames.shape[1])[:, None]
-            n = torch.arange(x.shape[1])
-            band = ((t - 4 * n).abs() <= 3).float().expand(len(x), -1, -1)
-            band = band * padding_mask(lengths, frames.shape[1])[..., None]
+        if want_assignment:
+            band = conv_band(frames.shape[1]) * padding_mask(lengths, frames.shape[1])[..., None]
         return Compressed(x, size, band), {}
 
 

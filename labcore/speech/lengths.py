@@ -55,6 +55,19 @@ def conv_out_length(
     return (length + 2 * pad - kernel) // stride + 1
 
 
+def conv_band(t: int, convs: int = 2) -> Float[Tensor, "t n"]:
+    """Which of ``t`` frames an output sees after convolutions of kernel 3, stride 2 and padding 1.
+
+    >>> conv_band(5, 1).sum(dim=0).tolist()
+    [2.0, 3.0, 2.0]
+    """
+    n = t
+    for _ in range(convs):
+        n = int(conv_out_length(n))
+    centres = 2**convs * torch.arange(n)
+    return ((torch.arange(t)[:, None] - centres).abs() < 2**convs).float()
+
+
 # --- CIF -----------------------------------------------------------------------------------------
 
 

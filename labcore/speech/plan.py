@@ -21,17 +21,19 @@ def plan(config: Config) -> Iterator[Cell]:
     for repeat in range(max(config.repeats)):
         for lm, repeats in zip(config.lms, config.repeats, strict=True):
             if repeat < repeats:
-                yield from _factorial(config, lm, repeat)
+                watch = repeat == repeats - 1 and lm in config.watched
+                yield from _factorial(config, lm, repeat, watch=watch)
         if repeat == 0:
             yield from _variants(config)
 
 
-def _factorial(config: Config, lm: str, repeat: int) -> Iterator[Cell]:
+def _factorial(config: Config, lm: str, repeat: int, *, watch: bool) -> Iterator[Cell]:
+    watched = {"watch": True} if watch else {}
     for encoder in config.encoders:
         for adapter in config.adapters:
             first = repeat == 0 and lm == config.lms[0] and lm != NO_LM
             kept = {"keep": True} if first and encoder == "conformer" else {}
-            yield _cell(config, (encoder, adapter, lm), repeat, "", config.recipe(), kept)
+            yield _cell(config, (encoder, adapter, lm), repeat, "", config.recipe(), kept | watched)
 
 
 def _variants(config: Config) -> Iterator[Cell]:

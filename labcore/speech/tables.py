@@ -1,6 +1,6 @@
 """From finished cells to tables: scores, curves, shares of variance, gaps of the best."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,20 +151,48 @@ def decompose(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, Table]
         _, design, task, split = key.split("/")
         words, (lms, _) = arrays[f"words/{task}/{split}"], designs(config)[design]
         for subset, adapters in SUBSETS.items():
-            kept = [a for a in config.adapters if a in adapters]
-            chosen = errors[:, [config.adapters.index(a) for a in kept]]
-            rates = pooled_rate(chosen, words).mean(axis=-1)
-            at: dict[str, Any] = {"design": design, "task": task, "split": split}
-            at |= {"untrained": int((rates > NOT_TRAINED).sum())}
-            at |= {"adapters": subset, "cells": int(rates.size)}
-            levels = dict(zip(FACTORS, (config.encoders, kept, lms), strict=True))
-            factors = [f for f in FACTORS if len(levels[f]) > 1]
-            flat = tuple(i for i, f in enumerate(FACTORS) if f not in factors)
-            for logit in (False, True):
-                drawn = bootstrap_shares(
-                    chosen.squeeze(axis=flat), words, factors, resamples=config.resamples, seed=0,
-                    logit=logit,
-                )  # fmt: skip
-                shares += [at | {"scale": "logit" if logit else "rate"} | row for row in drawn]
-            gaps += [at | row for row in gap_of_best(rates.squeeze(axis=flat), factors, levels)]
+            levels = {"encoder": config.encoders, "adapter": config.adapters, "language model": lms}
+            rows, best = among(errors, words, levels, adapters, resamples=config.resamples)
+            at = {"design": design, "task": task, "split": split, "adapters": subset}
+            shares += [at | row for row in rows]
+            gaps += [at | row for row in best]
     return {"shares": shares, "gaps": gaps}
+
+
+def among(
+    errors: np.ndarray,
+    words: np.ndarray,
+    levels: Mapping[str, Sequence[str]],
+    adapters: Sequence[str],
+    *,
+    resamples: int,
+) -> tuple[Table, Table]:
+    """Shares (of the rate and of its logit) and gaps of the best, with some adapters only.
+
+    Args:
+        errors: Word errors (encoder, adapter, lm, repeat, clip).
+        words: Words of each clip.
+        levels: Factor -> names of its levels, in the order of the axes.
+        adapters: Which to keep.
+        resamples: Of the bootstrap.
+
+    Raises:
+        ValueError: no adapter is kept.
+    """
+    kept = [a for a in levels["adapter"] if a in adapters]
+    if not kept:
+        raise ValueError(f"no adapter is left: keep at least one of {list(levels['adapter'])}")
+    chosen = errors[:, [list(levels["adapter"]).index(a) for a in kept]]
+    rates = pooled_rate(chosen, words).mean(axis=-1)
+    count = {"untrained": int((rates > NOT_TRAINED).sum()), "cells": int(rates.size)}
+    left = dict(levels) | {"adapter": kept}
+    factors = [f for f in FACTORS if len(left[f]) > 1]
+    flat = tuple(i for i, f in enumerate(FACTORS) if f not in factors)
+    shares: Table = []
+    for logit in (False, True):
+        drawn = bootstrap_shares(
+            chosen.squeeze(axis=flat), words, factors, resamples=resamples, seed=0, logit=logit
+        )
+        shares += [count | {"scale": "logit" if logit else "rate"} | row for row in drawn]
+    gaps = gap_of_best(rates.squeeze(axis=flat), factors, left)
+    return shares, [count | row for row in gaps]

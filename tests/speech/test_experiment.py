@@ -17,10 +17,12 @@ from labcore.speech.settings import COMMAND_STEPS, VARIANTS, Config
 from labcore.speech.tables import tabulate
 
 CLIPS = 6
+POSITIONS = {"base": 60, "conv": 15, "cif": 4, "ctc": 10, "wlq": 4}  # of 60 frames
 
 
 def config() -> Config:
-    return replace(Config.full(), test_clips=CLIPS, repeats=(2, 1), resamples=40, resume=False)
+    return replace(Config.full(), test_clips=CLIPS, repeats=(2, 1), watched=Config.full().lms,
+                   resamples=40, resume=False)  # fmt: skip
 
 
 def fake_cell(params: dict, rng: np.random.Generator) -> TaskResult:
@@ -37,11 +39,16 @@ def fake_cell(params: dict, rng: np.random.Generator) -> TaskResult:
             for s, t in ((1, "asr"), (2, "st"), (3, "asr"), (4, "st"))
         ],
     }  # fmt: skip
+    for row in values["history"]:
+        if params["adapter"] in ("cif", "ctc"):
+            row["ctc"] = 0.2
+        if params.get("watch"):
+            row |= {"wer_asr": 0.8 / row["step"], "wer_words": 50}
     for split in ("test",) if words_of == "commands" else ("test", "real"):
         texts = [str(spoken.clips[i]["text"]) for i in spoken.where(split)[:CLIPS]]
         words = np.array([len(t.split()) for t in texts], np.int16)
         values[f"frames_{split}"] = np.full(CLIPS, 60, np.int16)
-        values[f"positions_{split}"] = np.full(CLIPS, 15, np.int16)
+        values[f"positions_{split}"] = np.full(CLIPS, POSITIONS[params["adapter"]], np.int16)
         values[f"empty_{split}"] = 0.0
         for task in ("nearest", "asr", "st"):
             values[f"words_{task}_{split}"] = words
@@ -77,6 +84,16 @@ def test_the_grid_is_a_whole_factorial_and_the_variants_change_one_thing() -> No
     assert bare == {k: v for k, v in plain.items() if k != "keep"} | {
         "recipe": plain["recipe"] | {"warm_steps": 0}
     }
+
+
+def test_one_training_of_each_watched_cell_is_followed() -> None:
+    watched = [(p["encoder"], p["adapter"], p["lm"], p["repeat"])
+               for p, t in plan(config()) if t.get("watch")]  # fmt: skip
+    assert len(watched) == len(set(watched)) == 2 * 5 * 2
+    assert {(lm, repeat) for _, _, lm, repeat in watched} == {
+        ("smollm2-135m", 1), ("gemma3-270m", 0)
+    }  # fmt: skip
+    assert not any(t.get("watch") for _, t in plan(Config.quick()))
 
 
 def test_a_stopped_run_leaves_whole_factorials() -> None:
@@ -174,6 +191,10 @@ def test_figures_say_their_numbers_and_refuse_what_was_not_measured(result: Resu
         figures.training_curves(
             t["curves"], encoder="conformer", lm="smollm2-135m", task="asr", column="listens"
         ),
+        figures.training_curves(
+            t["curves"], encoder="whisper", lm="smollm2-135m", task="asr", column="ctc"
+        ),
+        figures.error_curves(t["curves"], t["cells"], encoder="whisper", lm="gemma3-270m"),
         figures.cost_of_positions(t["cells"], lm="smollm2-135m"),
         figures.variant_bars(t["scores"], task="asr"),
     ]
@@ -185,6 +206,40 @@ def test_figures_say_their_numbers_and_refuse_what_was_not_measured(result: Resu
         figures.share_bars(t["shares"], task="mt", split="test")
     with pytest.raises(ValueError, match="no curves"):
         figures.training_curves(t["curves"], encoder="none", lm="x", task="asr")
+    with pytest.raises(ValueError, match="no error rates of none with x"):
+        figures.error_curves(t["curves"], t["cells"], encoder="none", lm="x")
+
+
+def test_errors_stand_at_the_seconds_of_warm_up_and_training(result: Result) -> None:
+    t = result.tables
+    fig = figures.error_curves(t["curves"], t["cells"], encoder="conformer", lm="gemma3-270m")
+    assert len(fig.data) == len(ADAPTERS)
+    assert list(fig.data[0].x) == [2.0, 3.0, 4.0, 5.0]  # a second of warm-up, then one a step
+    assert list(fig.data[0].y) == [0.8, 0.4, 0.8 / 3, 0.2]
+    assert "on 50 words of the validation voices" in viz.describe(fig)
+
+
+def test_the_cost_of_a_position_is_predicted_from_two_adapters(result: Result) -> None:
+    cells = [
+        r | {"positions_a_second_test": x, "step_seconds": 0.3 + 0.1 * x}
+        for r, x in zip(result.where("cells", lm="gemma3-270m"), [50, 12, 3, 9, 4] * 2, strict=True)
+    ]
+    text = viz.describe(figures.cost_of_positions(cells, lm="gemma3-270m"))
+    assert "miss the other cells by at most 0%" in text
+
+
+def test_adapters_can_be_left_out_of_the_shares(result: Result) -> None:
+    at = {"design": ALL, "task": "asr", "split": "test"}
+    shares, gaps, name = explorer.shares_among(result, **at, adapters=("wlq", "base", "conv"))
+    assert name == "base, conv, wlq"
+    subset = result.where("shares", **at, adapters="without cif, ctc")
+    assert [r["share"] for r in shares] == [r["share"] for r in subset]
+    assert "encoder" in viz.describe(figures.gap_bars(gaps, task="asr", split="test",
+                                                      adapters=name))  # fmt: skip
+    (pair, *_), _, _ = explorer.shares_among(result, **at, adapters=("conv",))
+    assert pair["cells"] == 4
+    with pytest.raises(ValueError, match="no adapter is left"):
+        explorer.shares_among(result, **at, adapters=())
 
 
 def test_figures_of_a_clip_need_no_model() -> None:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from labcore.speech.adapters import KINDS, make_adapter
+from labcore.speech.meter import EVERY, Meter
+from labcore.speech.metrics import word_errors
 from labcore.speech.recipe import Prompt, Recipe
 from labcore.speech.speech_llm import FrozenLM, SpeechLLM
 from labcore.speech.training import (
@@ -136,3 +138,36 @@ def test_a_loss_that_is_no_number_stops_the_training(lm: FrozenLM, clips: Clips)
             model, clips, {"asr": PROMPT}, Recipe(steps=1, batch=4, warm_steps=0),
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
+
+
+def test_watching_tells_the_error_rate_and_changes_nothing_else(lm: FrozenLM, clips: Clips) -> None:
+    recipe, runs = Recipe(steps=EVERY, batch=4, warm_steps=0), []
+    for most in (0, 4):
+        model = model_of("conv", lm)
+        meter = Meter(model, clips, {"asr": PROMPT}, most)
+        history = train_adapter(
+            model, clips, {"asr": PROMPT}, recipe, each=meter, clock=meter.clock,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        runs.append((history.rows, meter.asking, model))
+    (plain, none, _), (watched, spent, model) = runs
+    assert none == 0 < spent
+    assert [r["ce"] for r in plain] == [r["ce"] for r in watched]
+    assert "wer_asr" not in plain[-1]
+    assert [r["step"] for r in watched if "wer_asr" in r] == [EVERY]
+    every = clips.batch(range(12), "asr")
+    said = model.generate(every.frames, every.lengths, PROMPT, 4)
+    errors = sum(word_errors(w, s)[0] for w, s in zip(every.answers, said, strict=True))
+    assert watched[-1]["wer_words"] == sum(len(t.split()) for t in clips.transcripts)
+    assert watched[-1]["wer_asr"] == errors / watched[-1]["wer_words"]
+
+
+def test_the_clock_of_training_stands_while_answers_are_asked(
+    lm: FrozenLM, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr("labcore.speech.meter.time.process_time", lambda: float(next(now)))
+    meter = Meter(model_of("conv", lm), clips, {"asr": PROMPT}, 2)
+    began = meter.clock()
+    meter(EVERY - 1)  # two readings of the clock, ten seconds apart
+    assert meter.clock() - began == 20.0  # of 30 that went by

@@ -248,3 +248,36 @@ register(
         ),
     ),
 )
+
+# P03.7: what shuffling the frames does
+
+KINDS = ("base", "conv", "cif", "ctc", "wlq")
+ONLY_BASE = {kind: kind == "base" for kind in KINDS}
+
+register(
+    "P03.7",
+    reference=ONLY_BASE,
+    tolerance=EXACT,
+    wrong=(
+        Wrong(
+            "none",
+            lambda: dict.fromkeys(KINDS, False),
+            "attention without positions does not see the order: what else does Base have?",
+        ),
+        Wrong(
+            "ctc too",
+            lambda: ONLY_BASE | {"ctc": True},
+            "each frame keeps its symbol, but its neighbours change: the runs fall apart",
+        ),
+        Wrong(
+            "cif too",
+            lambda: ONLY_BASE | {"cif": True},
+            "a weight of CIF comes from a convolution over three frames: it changes",
+        ),
+        Wrong(
+            "wlq too",
+            lambda: ONLY_BASE | {"wlq": True},
+            "a window of the clock holds other frames after shuffling",
+        ),
+    ),
+)
