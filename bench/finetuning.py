@@ -10,7 +10,9 @@ the factor beside the agreement, and fewer bytes. The other is the library that 
 matrices (:mod:`labcore.blocks.fast_linear`); ours uses oneDNN's wherever torch has it, torch's
 layers use what torch was built with. Rows "with our matrix product" give it to the other side too:
 what is left there is the method alone, and on a machine whose two libraries are equally fast the
-rows above them would say the same.
+rows above them would say the same. The process keeps the memory it frees
+(:func:`labcore.runtime.keep_freed_memory`), for all sides: otherwise new pages take a tenth to a
+fifth of a step, and more of a step that frees more.
 
 LoRA is peft's, rank 16 on query, key, value and output, once ``lab bench --setup-peers peft`` has
 installed it. L = 12, K = 9, budgets 0.9, float32; D = 192 and 3 heads, or as wide as the real
@@ -39,7 +41,7 @@ from labcore.finetuning.budgets import ALaSTConfig
 from labcore.finetuning.reference import PlainALaST
 from labcore.finetuning.strategies import with_lora
 from labcore.runs import Progress, silent
-from labcore.runtime import limit_threads
+from labcore.runtime import keep_freed_memory, limit_threads
 
 DEPTH, TRAINED, BUDGET = 12, 9, 0.9
 WARM_UP = 2
@@ -98,6 +100,7 @@ class Side:
 def rows(progress: Progress | None = None, quick: bool = False) -> list[Row]:
     """Every race, one row for time and one for bytes."""
     limit_threads(1)
+    keep_freed_memory()
     report = progress or silent
     table: list[Row] = []
     for done, size in enumerate(SIZES):

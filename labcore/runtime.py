@@ -5,6 +5,7 @@ slower, so one thread is the default everywhere. And Streamlit collects garbage 
 which walks all objects that the imports made; freezing them once makes that walk short.
 """
 
+import ctypes
 import gc
 import importlib
 import importlib.metadata
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # options of glibc's mallopt
 REPORTED_PACKAGES = ("numpy", "torch", "transformers", "plotly", "streamlit", "labcore")
 
 
@@ -39,6 +41,23 @@ def limit_threads(n: int = 1) -> None:
         threadpoolctl.threadpool_limits(n)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees, where the C library can (glibc: Linux).
+
+    A training step frees tensors of megabytes and asks for as many a moment later. By default they
+    go back to the system in between and are touched anew, page by page. Resident memory then stays
+    at its peak, so this is for a process that trains or measures, not for a server.
+
+    Returns:
+        Whether it was done.
+    """
+    try:
+        set_option = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(set_option(_TRIM_THRESHOLD, 2**31 - 1)) and bool(set_option(_MMAP_THRESHOLD, 2**25))
 
 
 def freeze_startup() -> int:
