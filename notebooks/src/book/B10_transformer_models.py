@@ -182,7 +182,7 @@ with torch.no_grad():
 print(f"four views, 15 epochs: {right:.1%} of {len(y)} test digits")
 print("views in reverse change the logits by", f"{(straight - turned).abs().max():.0e}")
 for row in result.tables["b10/numbers"]:
-    if "views" in row["what"]:
+    if "spoilt" in row["what"]:
         print(f"40 epochs, {row['what']}: {row['measured']:.1%} ± {row['spread']:.1%}")
 
 # %% [markdown]
