@@ -7,6 +7,7 @@ Four savings change neither loss nor gradients and can be switched off to see so
 lowest drawn one run without a graph, dropped tokens are left out of attention and MLP, the last
 block computes only what the head reads, and a GELU's result is not kept (:mod:`.lean`). A fifth
 changes them by rounding only: large matrix products go through the faster of torch's two libraries.
+A process that does nothing but train saves more with :func:`labcore.runtime.keep_freed_memory`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
