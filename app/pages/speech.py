@@ -27,7 +27,7 @@ from labcore import uploads
 from labcore.runs import Result
 from labcore.speech import audio, corpus, explorer, figures
 from labcore.speech.experiment import LIVE, load_result, load_tuning
-from labcore.speech.labels import PAPER_FACTS, label
+from labcore.speech.labels import PAPER_FACTS, heading, label
 from labcore.speech.lengths import cif_assignment, ctc_compress
 from labcore.speech.names import ADAPTERS, ALL, ENCODERS, LMS
 from labcore.speech.variance import variance_shares
@@ -100,7 +100,7 @@ def the_clip(view: explorer.ClipView) -> None:
     wav, sound = sound_of(view.number)
     st.audio(wav, format="audio/wav")
     figure(figures.clip_view(sound, view.strips, text=view.text, voice=view.voice), "clip-figure")
-    st.caption(f"{label(view.split).capitalize()}: {view.voice}.")
+    st.caption(f"{heading(view.split)}: {view.voice}.")
     transcripts(view.says, view.answers, view.text)
 
 

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.runs import Table
-from labcore.speech.labels import label
+from labcore.speech.labels import heading, label
 from labcore.speech.names import ALL, NOT_TRAINED
 
 GREY = "#C9CED6"
@@ -77,7 +77,7 @@ def grid_map(scores: Table, *, task: str, split: str, column: str = "wer") -> go
     repeats = " to ".join(str(n) for n in sorted({min(trainings), max(trainings)}))
     return viz.finish(
         fig,
-        title=f"{label(task).capitalize()}, {label(split)}",
+        title=f"{heading(task)}, {label(split)}",
         alt=f"{column.upper()}, {repeats} training(s) a cell, {rows[0]['words']} words: best "
         f"{said[0]}, worst {said[1]}; {int(failed.sum())} of {z.size} cells not trained.",
         caption="Compare within a column (which encoder?), within a row (which adapter?), and "
@@ -146,7 +146,7 @@ def share_bars(shares: Table, *, task: str, split: str, adapters: str = "all fiv
     return viz.finish(
         fig,
         title="What explains the errors?",
-        alt=f"{label(task).capitalize()}, {label(split)}, {adapters}, {models}; shares of {what}: "
+        alt=f"{heading(task)}, {label(split)}, {adapters}, {models}; shares of {what}: "
         f"{said}.{pale}",
         caption="Solid bars are single factors, hatched ones interactions and what is left over; "
         "whiskers hold 95 % of bootstrap draws of the clips, and of the trainings where repeated."
@@ -168,21 +168,24 @@ def gap_bars(gaps: Table, *, task: str, split: str, adapters: str = "all five",
     rows = [r for r in gaps if all(r[k] == v for k, v in wanted.items())]
     if not rows:
         raise ValueError(f"no gaps for {wanted}: run the experiment's full size")
+    low, high = min(r["best"] for r in rows), max(r["worst"] for r in rows)
+    pad = 0.25 * max(high - low, 0.02)
+    start, end = max(low - pad, 0), high + pad
     fig = go.Figure()
     for row in rows:
+        # A name centred at the left edge would be cut.
+        sides = ["right" if x - start < (end - start) / 8 else "center"
+                 for x in (row["best"], row["worst"])]  # fmt: skip
         fig.add_scatter(
             x=[row["best"], row["worst"]], y=[row["factor"]] * 2, mode="lines+markers+text",
             line={"color": "#9AA5B1", "width": 3},
             marker={"size": 13, "symbol": ["circle", "x"], "color": viz.PALETTE[:2]},
             text=[label(row["best_level"]).split(":")[0], label(row["worst_level"]).split(":")[0]],
-            textposition=["top center", "bottom center"],
+            textposition=[f"top {sides[0]}", f"bottom {sides[1]}"],
             hovertemplate="%{y}: best error rate %{x:.3f}<extra></extra>",
         )  # fmt: skip
     fig.update_layout(showlegend=False)
-    low, high = min(r["best"] for r in rows), max(r["worst"] for r in rows)
-    pad = 0.25 * max(high - low, 0.02)
-    fig.update_xaxes(title_text="error rate of the best cell with this level",
-                     range=[max(low - pad, 0), high + pad])  # fmt: skip
+    fig.update_xaxes(title_text="error rate of the best cell with this level", range=[start, end])
     fig.update_yaxes(range=[len(rows) - 0.4, -0.6])
     said = "; ".join(f"{r['factor']} {r['gap']:.3f} ({r['best_level']} before {r['worst_level']})"
                      for r in rows)  # fmt: skip

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from labcore import viz
 from labcore.runs import Table
-from labcore.speech.labels import adapter_style, label
+from labcore.speech.labels import adapter_style, heading, label
 
 COLUMNS = {  # of a step -> how its axis is called, and what to see
     "ce": (
@@ -77,8 +77,8 @@ def training_curves(curves: Table, *, encoder: str, lm: str, task: str, column: 
     said = ", ".join(f"{n} {v:.2f}" for n, v in ends.items())
     return viz.finish(
         fig,
-        title=f"{label(task).capitalize()}: {label(encoder)} + {label(lm)}",
-        alt=f"{wide.capitalize()}, mean of the last three points: {said}.",
+        title=f"{heading(task)}: {label(encoder)} + {label(lm)}",
+        alt=f"{heading(wide)}, mean of the last three points: {said}.",
         caption=see,
         source="training_curves",
         params={"encoder": encoder, "lm": lm, "task": task, "column": column},

@@ -52,3 +52,13 @@ def label(name: str) -> str:
         if name in names:
             return names[name]
     return ADAPTERS[name][0] if name in ADAPTERS else name
+
+
+def heading(name: str) -> str:
+    """The same with a capital first letter, the others as they are.
+
+    >>> heading("st")
+    'Translation to Italian'
+    """
+    text = label(name)
+    return text[:1].upper() + text[1:]

@@ -232,6 +232,9 @@ print(
     end=" ",
 )
 print("trainings of a cell:", dict(zip(plan["lms"], plan["repeats"], strict=True)))
+print("how the recipe was chosen, error rates of recognition and translation on two other voices:")
+for row in experiment.load_tuning():
+    print(f"  {row['candidate']}: {row['asr']:.2f}, {row['st']:.2f} ({row['clips']} clips)")
 for task in ("asr", "st"):
     lab.show(figures.grid_map(tables["scores"], task=task, split="test"))
 for row in tables["constant"]:
