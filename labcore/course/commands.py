@@ -80,7 +80,7 @@ def execute_all(
     root: Path,
     *,
     names: Sequence[str] = (),
-    timeout: float = 300,
+    timeout: float = 120,
     fast: bool = False,
     report: Report = print,
 ) -> list[str]:
@@ -128,7 +128,7 @@ def export_all(
     out: Path,
     *,
     names: Sequence[str] = (),
-    timeout: float = 300,
+    timeout: float = 120,
     repository: str = "",
     self_contained: bool = False,
     pictures: bool = False,

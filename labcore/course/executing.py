@@ -63,7 +63,8 @@ class Run:
 def execute(path: Path, *, timeout: float = 120, strict: bool = True, static: bool = False) -> Run:
     """Run a notebook in a kernel of its own, one thread, and look at everything it left.
 
-    A kernel that dies is given one more try; noise on standard error is no failure.
+    A kernel that dies is given one more try, and so is one that fell silent: now and then a message
+    between client and kernel never comes, and both wait. Noise on standard error is no failure.
 
     Args:
         path: The notebook; it is not changed.
@@ -82,8 +83,8 @@ def execute(path: Path, *, timeout: float = 120, strict: bool = True, static: bo
         attempt = _Attempt(path, timeout, attempt.variables)
         try:
             run = attempt.run()
-        except DeadKernelError:
-            raise NotebookError(path, attempt.current, "the kernel died, twice: memory?") from None
+        except DeadKernelError as error:
+            raise NotebookError(path, attempt.current, f"{error}, twice: memory?") from None
     if strict and run.widget_errors:
         raise NotebookError(path, *run.widget_errors[0])
     if strict and run.missing_plots:
@@ -116,7 +117,11 @@ class _Attempt:
         start, spent = time.perf_counter(), _children_seconds()
         try:
             client.execute(env=environment(**self.variables))
+        except DeadKernelError:
+            raise DeadKernelError("the kernel died") from None
         except CellTimeoutError:
+            if _children_seconds() - spent < self.timeout / 2:
+                raise DeadKernelError("the kernel fell silent") from None
             tail = f"still running after {self.timeout:g} s, stopped"
             raise NotebookError(self.path, self.current, tail) from None
         except CellExecutionError as error:

@@ -52,7 +52,7 @@ def export(
     paths: Iterable[Path],
     out: Path,
     *,
-    timeout: float = 300,
+    timeout: float = 120,
     repository: str = "",
     self_contained: bool = False,
     pictures: bool = False,

@@ -129,6 +129,16 @@ def test_a_dead_kernel_gets_one_more_try(written: Write, tmp_path: Path) -> None
     assert caught.value.cell_id == "c1"
 
 
+def test_a_silent_kernel_gets_one_more_try(written: Write, tmp_path: Path) -> None:
+    flag = tmp_path / "waited"
+    wait = f"import pathlib, time\nflag = pathlib.Path({str(flag)!r})"
+    once = f"{wait}\nif not flag.exists():\n    flag.touch()\n    time.sleep(60)\nprint('alive')"
+    assert executing.execute(written(once), timeout=6).printed == "alive\n"
+    with pytest.raises(NotebookError, match="the kernel fell silent, twice") as caught:
+        executing.execute(written("x = 1", "import time; time.sleep(60)"), timeout=6)
+    assert caught.value.cell_id == "c1"
+
+
 def test_script_lane(demo: Path, edited: Callable[[str, str], Path]) -> None:
     run = scripts.execute_script(demo, timeout=60)
     assert "B99.1 passed\nB99.2 passed\n" in run.printed
