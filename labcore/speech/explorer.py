@@ -152,11 +152,6 @@ def variants_said(result: Result) -> Table:
     ]  # fmt: skip
 
 
-def designs(result: Result) -> list[str]:
-    """Which designs the shares are of: all factors, or one language model trained with more."""
-    return list(dict.fromkeys(r["design"] for r in result.tables["shares"])) or [ALL]
-
-
 def shares_among(
     result: Result, *, design: str, task: str, split: str, adapters: Sequence[str]
 ) -> tuple[Table, Table, str]:
@@ -164,7 +159,7 @@ def shares_among(
 
     Args:
         result: A committed result.
-        design: One of :func:`designs`.
+        design: As in the table, all factors or one language model.
         task: ``asr``, ``st`` or ``nearest``.
         split: ``test`` or ``real``.
         adapters: Which to keep; at least one.

@@ -119,23 +119,21 @@ def test_a_cell_that_raises_is_named_with_its_traceback(written: Write) -> None:
     assert len(caught.value.tail.splitlines()) <= executing.TAIL_LINES
 
 
-def test_a_dead_kernel_gets_one_more_try(written: Write, tmp_path: Path) -> None:
-    flag = tmp_path / "died"
-    die = f"import os, pathlib\nflag = pathlib.Path({str(flag)!r})"
-    once = f"{die}\nif not flag.exists():\n    flag.touch()\n    os._exit(1)\nprint('alive')"
-    assert executing.execute(written(once), timeout=60).printed == "alive\n"
-    with pytest.raises(NotebookError, match="the kernel died, twice") as caught:
-        executing.execute(written("x = 1", "import os; os._exit(1)"), timeout=60)
-    assert caught.value.cell_id == "c1"
-
-
-def test_a_silent_kernel_gets_one_more_try(written: Write, tmp_path: Path) -> None:
-    flag = tmp_path / "waited"
-    wait = f"import pathlib, time\nflag = pathlib.Path({str(flag)!r})"
-    once = f"{wait}\nif not flag.exists():\n    flag.touch()\n    time.sleep(60)\nprint('alive')"
-    assert executing.execute(written(once), timeout=6).printed == "alive\n"
-    with pytest.raises(NotebookError, match="the kernel fell silent, twice") as caught:
-        executing.execute(written("x = 1", "import time; time.sleep(60)"), timeout=6)
+@pytest.mark.parametrize(
+    ("stops", "timeout", "said"),
+    [
+        ("import os; os._exit(1)", 60, "the kernel died, twice"),
+        ("import time; time.sleep(60)", 6, "the kernel fell silent, twice"),
+    ],
+)
+def test_a_lost_kernel_gets_one_more_try(
+    written: Write, tmp_path: Path, stops: str, timeout: float, said: str
+) -> None:
+    flag = f"import pathlib\nflag = pathlib.Path({str(tmp_path / 'lost')!r})"
+    once = f"{flag}\nif not flag.exists():\n    flag.touch()\n    {stops}\nprint('alive')"
+    assert executing.execute(written(once), timeout=timeout).printed == "alive\n"
+    with pytest.raises(NotebookError, match=said) as caught:
+        executing.execute(written("x = 1", stops), timeout=timeout)
     assert caught.value.cell_id == "c1"
 
 
