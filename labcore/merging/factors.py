@@ -5,6 +5,7 @@ Squaring is safe because only the leading part of the spectrum is kept; where s_
 float64 SVD is taken instead. (Spec of arXiv 2412.00081, sections 3 and 4.)
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,12 +105,12 @@ def truncated_svd(
     >>> truncated_svd(torch.diag(torch.tensor([3.0, 2.0])), 1).s.round(decimals=6).tolist()
     [3.0]
     """
-    check_matrix(name, delta)
+    largest = check_matrix(name, delta)
     check_rank(name, rank, min(delta.shape))
     if method not in ("auto", "gram", "svd", "randomized"):
         raise ValueError(f"method must be auto, gram, svd or randomized, got {method!r}")
     tol = default_tol(delta.dtype) if tol is None else tol
-    if is_zero(delta):
+    if largest == 0:
         return _zero(delta, rank)
     matrix = delta.double().numpy()
     wide = matrix.shape[0] < matrix.shape[1]
@@ -254,11 +255,11 @@ def polar_factor(
     >>> polar_factor(torch.tensor([[2.0, 0.0], [0.0, 5.0]])).round(decimals=6).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    check_matrix("X", X)
+    largest = check_matrix("X", X)
     if method not in ("gram", "svd"):
         raise ValueError(f"method must be gram or svd, got {method!r}")
     tol = 1e-7 if tol is None else tol
-    if is_zero(X):
+    if largest == 0:
         return torch.zeros_like(X)
     wide = X.double()
     if method == "gram":
@@ -268,24 +269,20 @@ def polar_factor(
     return (p[:, kept] @ qh[kept]).to(X.dtype)
 
 
-def check_matrix(name: str, value: Tensor) -> None:
-    """Raise ``ValueError`` unless ``value`` is a finite real floating matrix."""
+def check_matrix(name: str, value: Tensor) -> float:
+    """The largest absolute entry, in one pass and without a copy; 0 where there is no entry.
+
+    Raises:
+        ValueError: not a finite real floating matrix.
+    """
     if value.ndim != 2 or not value.is_floating_point():
         raise ValueError(
             f"{name}: want a real floating matrix, got {tuple(value.shape)} of {value.dtype}"
         )
-    if not _extremes(value).isfinite().all():
+    low, high = map(float, torch.aminmax(value)) if value.numel() else (0.0, 0.0)
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name}: has non-finite entries; repair the checkpoint")
-
-
-def is_zero(value: Tensor) -> bool:
-    """Whether every entry is zero."""
-    return not _extremes(value).any()
-
-
-def _extremes(value: Tensor) -> Tensor:
-    """Smallest and largest entry, NaN where there is one: one pass, no copy."""
-    return torch.stack(torch.aminmax(value)) if value.numel() else value.new_zeros(2)
+    return max(-low, high)
 
 
 def check_rank(name: str, rank: int, limit: int) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,8 @@ def tsv_merge_matrix(
     if orthogonalize and len(s):
         root_left, root_right = whitener(left, POLAR_TOL), whitener(right, POLAR_TOL)
         if not return_factors:
-            return torch.linalg.multi_dot((left, root_left * s, root_right, right.T))
+            chain = (left, root_left * s, root_right, right.T)
+            return torch.from_numpy(np.linalg.multi_dot([matrix.numpy() for matrix in chain]))
         left, right = left @ root_left, right @ root_right
     merged = Factors(left, s, right.T)
     return merged if return_factors else merged.dense()
