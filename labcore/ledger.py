@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labcore.runs import replacing
-from labcore.runtime import versions
+from labcore.runtime import blas_kernels, versions
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,7 +34,7 @@ class Kept:
         name: The topic, or ``growth``.
         rows: Its table, as ``lab bench`` printed it.
         created: When, UTC.
-        machine: Cores and architecture.
+        machine: Cores, architecture, and the kernels of numpy's products.
         versions: Of Python and the packages that matter.
         quick: Whether it had fewer repetitions.
     """
@@ -61,7 +61,7 @@ def keep(name: str, rows: Sequence[Row], *, quick: bool, folder: Path = FOLDER) 
         "name": name,
         "rows": list(rows),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {blas_kernels()}",
         "versions": versions(),
         "quick": quick,
     }

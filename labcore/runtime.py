@@ -108,6 +108,22 @@ def available_memory() -> int | None:
     return None
 
 
+def blas_kernels() -> str:
+    """Which kernels numpy's and scipy's products run: "OpenBLAS SkylakeX", "mkl", "unknown".
+
+    OpenBLAS picks them by the processor, or as ``OPENBLAS_CORETYPE`` says.
+    """
+    import scipy.linalg  # noqa: F401  (has a BLAS of its own)
+    import threadpoolctl
+
+    found = {
+        f"OpenBLAS {pool['architecture']}" if pool.get("architecture") else pool["internal_api"]
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    }
+    return ", ".join(sorted(found)) or "unknown"
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the health report: what was looked at, whether it is good, how to mend it."""
@@ -192,8 +208,17 @@ def _check_threads() -> Check:
     )
 
 
+def _check_blas() -> Check:
+    told = os.environ.get("OPENBLAS_CORETYPE")
+    hint = f", as OPENBLAS_CORETYPE={told} says: unset it to measure speed" if told else ""
+    try:
+        return Check("blas", True, blas_kernels() + hint)
+    except ImportError as error:
+        return Check("blas", False, f"{error.name} is not installed", "run ./lab setup")
+
+
 def doctor() -> list[Check]:
-    """Look at what the lab leans on: Python, packages, torch build, memory, cache, threads."""
+    """Look at what the lab leans on: Python, packages, torch build, memory, cache, threads, BLAS."""
     checks: tuple[Callable[[], Check], ...] = (
         _check_python,
         _check_packages,
@@ -201,5 +226,6 @@ def doctor() -> list[Check]:
         _check_memory,
         _check_cache,
         _check_threads,
+        _check_blas,
     )
     return [check() for check in checks]

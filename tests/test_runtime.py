@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import threadpoolctl
 
 from labcore import runtime
 
@@ -66,7 +67,7 @@ def test_doctor_names_each_check_and_mends() -> None:
     checks = {check.name: check for check in runtime.doctor()}
     assert checks["python"].ok
     assert checks["torch"].ok
-    assert set(checks) == {"python", "packages", "torch", "memory", "cache", "threads"}
+    assert set(checks) == {"python", "packages", "torch", "memory", "cache", "threads", "blas"}
 
 
 def test_doctor_reports_a_cache_it_cannot_write(
@@ -85,3 +86,19 @@ def test_unset_threads_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
     (threads,) = [check for check in runtime.doctor() if check.name == "threads"]
     assert not threads.ok
+
+
+def test_doctor_says_which_kernels_numpy_runs_and_who_chose_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernels = runtime.blas_kernels()
+    loaded = {pool.get("architecture") for pool in threadpoolctl.threadpool_info()} - {None}
+    assert all(name in kernels for name in loaded)
+    for told in (None, "Haswell"):
+        monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+        if told:
+            monkeypatch.setenv("OPENBLAS_CORETYPE", told)
+        (blas,) = [check for check in runtime.doctor() if check.name == "blas"]
+        assert blas.ok
+        assert kernels in blas.detail
+        assert ("OPENBLAS_CORETYPE=Haswell" in blas.detail) == bool(told)

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -240,7 +241,7 @@ class EarlyExitNet(nn.Module):
             if len(stay) < len(rows):
                 rows, x = rows.index_select(0, stay), x.index_select(0, stay)
                 leaving.keep(stay)
-        step, start = self.step_flops(), b * self.embedding_flops()
+        step, start = self.step_flops, b * self.embedding_flops
         return answer, layer, Cost(start + step * ran, start + step * depth * b)
 
     @torch.no_grad()
@@ -262,6 +263,7 @@ class EarlyExitNet(nn.Module):
                 break
         return self.heads[ran - 1](x[:, 0]).argmax(-1), ran - 1
 
+    @cached_property
     def step_flops(self) -> float:
         """FLOPs of one block and its head, for one picture."""
         config = self.backbone.config
@@ -269,6 +271,7 @@ class EarlyExitNet(nn.Module):
         head = 2.0 * sum(m.weight.numel() for m in linear)
         return block_flops(1 + config.num_patches, config.hidden_size, config.mlp_ratio) + head
 
+    @cached_property
     def embedding_flops(self) -> float:
         """FLOPs of what runs before the first block, for one picture."""
         weight = self.backbone.patch_embed.proj.weight

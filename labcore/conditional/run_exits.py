@@ -37,7 +37,7 @@ def exits(settings: Exits, training: str, seed: int, *, keep: bool, tick: Tick) 
     test = one_domain("fashion", "test", settings.test, 1000 + seed)
     net = _trained(settings, training, data, seed, tick)
     on_val, on_test = _logits(net, val), _logits(net, test)
-    step = net.step_flops()
+    step = net.step_flops
     costs = [step * (i + 1) for i in range(settings.depth)]
     temperatures = [fit_temperature(head.double().numpy(), val.labels.numpy()) for head in on_val]
     heat = torch.tensor(temperatures, dtype=on_test.dtype)[:, None, None]

@@ -47,7 +47,7 @@ def features(settings: Features, seed: int, *, tick: Tick) -> Findings:
     on_val, on_test = on_val / heat, on_test / heat
     found = Findings()
     facts: dict[str, Any] = {"seed": seed, "train": len(data), "test": len(test)}
-    costs = [net.step_flops() * (i + 1) for i in range(len(on_val))]
+    costs = [net.step_flops * (i + 1) for i in range(len(on_val))]
     for i, head in enumerate(on_test):
         right = float((head.argmax(-1) == test.labels).float().mean())
         found.add("feature_heads", **facts, head=i + 1, accuracy=right)

@@ -80,7 +80,7 @@ def test_shrinking_batches_equal_running_every_head(kind: str) -> None:
     said, left, cost = model.predict(x, rule)
     assert torch.equal(left, layer)
     assert torch.equal(said, logits.argmax(-1).gather(0, layer[None])[0])
-    step, start = model.step_flops(), 40 * model.embedding_flops()
+    step, start = model.step_flops, 40 * model.embedding_flops
     least = (layer + 1).sum().item() * step
     assert least <= cost.executed - start <= cost.total - start == pytest.approx(4 * 40 * step)
 
