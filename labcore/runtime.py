@@ -218,7 +218,7 @@ def _check_blas() -> Check:
 
 
 def doctor() -> list[Check]:
-    """Look at what the lab leans on: Python, packages, torch build, memory, cache, threads, BLAS."""
+    """Look at what the lab leans on: Python, packages, torch, memory, cache, threads, BLAS."""
     checks: tuple[Callable[[], Check], ...] = (
         _check_python,
         _check_packages,
