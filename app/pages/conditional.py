@@ -240,7 +240,8 @@ DRAW = {
     "less, but this small router never collapses onto one. A patch's expert knows something of "
     "the class (0.2 to 0.6 bits of 4.3), little of the domain. Merging is free down to two "
     "thirds of the FLOPs, a learned selector to about half, joint exits to a third; on the clock a "
-    "fifth of what exits save is gone, and three quarters of what merging saves, at this size. "
+    "tenth of what exits save is gone if survivors of several batches come together, a quarter "
+    "if not, and three quarters of what merging saves, at this size. "
     "In a real ViT-S that was never trained for it, "
     "merging leaves the feature of a photograph nearly as it was at half of the FLOPs, while "
     "tokens chosen by class attention do little better than tokens chosen at random.",

@@ -6,7 +6,7 @@ Sources: Scardapane et al., arXiv 2004.12814 (why and how to train exits); Zhou 
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,13 +76,13 @@ def sureness(logits: Float[Tensor, "*batch c"], kind: str) -> Tensor:
 class _Leaving:
     """Says, head after head, what is answered and who leaves; patience needs to remember."""
 
-    def __init__(self, rule: ExitRule) -> None:
+    def __init__(self, rule: ExitRule, samples: int) -> None:
         self.rule = rule
-        self.last: Tensor | None = None
-        self.streak: Tensor | None = None
+        self.last = torch.full((samples,), -1)
+        self.streak = torch.zeros(samples, dtype=torch.long)
 
     def __call__(
-        self, layer: int, logits: Float[Tensor, "m c"]
+        self, layer: int, logits: Float[Tensor, "m c"], rows: Int[Tensor, " m"]
     ) -> tuple[Int[Tensor, " m"], Bool[Tensor, " m"]]:
         wanted = self.rule.at(layer)
         if self.rule.kind == "confidence":  # one pass gives both
@@ -92,15 +92,25 @@ class _Leaving:
         if self.rule.kind != "patience":
             sure = sureness(logits, self.rule.kind)
             return said, sure >= (-wanted if self.rule.kind == "entropy" else wanted)
-        same = torch.zeros_like(said) if self.last is None else (said == self.last).long()
-        streak = same if self.streak is None else (self.streak + 1) * same
-        self.last, self.streak = said, streak
+        streak = (self.streak[rows] + 1) * (said == self.last[rows])
+        self.last[rows], self.streak[rows] = said, streak
         return said, streak >= wanted
 
-    def keep(self, stay: Tensor) -> None:
-        """Forget those who left."""
-        if self.last is not None and self.streak is not None:
-            self.last, self.streak = self.last[stay], self.streak[stay]
+
+_Group = tuple[Tensor, Tensor]  # which samples (m,), and their tokens (m, n, d)
+
+
+def _together(waiting: list[_Group], size: int, all_came: bool) -> Iterator[_Group]:
+    """Those who wait, in batches of ``size``; who does not fill one goes on waiting for more."""
+    here = sum(len(rows) for rows, _ in waiting)
+    going = here if all_came else here - here % size
+    if not going:
+        return
+    rows, x = waiting[0] if len(waiting) == 1 else map(torch.cat, zip(*waiting, strict=True))
+    waiting[:] = [(rows[going:], x[going:])] if going < here else []
+    for start in range(0, going, size):
+        end = min(start + size, going)
+        yield rows[start:end], x[start:end]
 
 
 def exit_layers(logits: Float[Tensor, "l m c"], rule: ExitRule) -> Int[Tensor, " m"]:
@@ -110,11 +120,12 @@ def exit_layers(logits: Float[Tensor, "l m c"], rule: ExitRule) -> Int[Tensor, "
         ValueError: thresholds that are not one for each head.
     """
     rule.check(len(logits))
-    leaving = _Leaving(rule)
-    layer = torch.full((logits.shape[1],), len(logits) - 1)
-    gone = torch.zeros(logits.shape[1], dtype=torch.bool)
+    samples = logits.shape[1]
+    leaving, rows = _Leaving(rule, samples), torch.arange(samples)
+    layer = torch.full((samples,), len(logits) - 1)
+    gone = torch.zeros(samples, dtype=torch.bool)
     for i, head in enumerate(logits[:-1]):
-        now = leaving(i, head)[1] & ~gone
+        now = leaving(i, head, rows)[1] & ~gone
         layer[now] = i
         gone |= now
     return layer
@@ -204,45 +215,58 @@ class EarlyExitNet(nn.Module):
 
     @torch.inference_mode()
     def predict(
-        self, images: Float[Tensor, "b c y x"], rule: ExitRule, temperatures: Sequence[float] = ()
+        self,
+        images: Float[Tensor, "b c y x"],
+        rule: ExitRule,
+        temperatures: Sequence[float] = (),
+        batch: int | None = None,
     ) -> tuple[Tensor, Tensor, Cost]:
-        """Classes (b,), head of each (b,) and the FLOPs; the batch shrinks as samples leave.
+        """Classes (b,), head of each (b,) and the FLOPs; who is sure enough leaves.
 
-        Survivors are copied together whenever somebody leaves: a copy of the whole batch costs less
-        than one block on one sample. Nothing else is done for each head but to note what it says
-        about those who are still there; who leaves is not written again.
+        All pictures go at once by default, and those who stay are copied together after each head:
+        the deeper, the fewer. A block that works on few pictures takes its overhead all the same.
+        Given ``batch``, survivors wait before the next block until so many have come together, and
+        every block works on full batches (the last of all excepted); the answers are the same.
 
         Args:
             images: Pictures.
             rule: When to leave.
             temperatures: What each head's logits are divided by first; by default nothing.
+            batch: Pictures that a block takes at once; by default all.
 
         Raises:
-            ValueError: thresholds or temperatures that are not one for each head.
+            ValueError: thresholds or temperatures that are not one for each head, a batch below 1.
         """
         rule.check(len(self.heads))
         if temperatures and len(temperatures) != len(self.heads):
             raise ValueError(f"{len(temperatures)} temperatures for {len(self.heads)} heads")
+        if batch is not None and batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
         depth, b = len(self.heads), len(images)
+        size = batch or max(b, 1)
         layer, answer = torch.zeros(b, dtype=torch.long), torch.zeros(b, dtype=torch.long)
-        rows, x, ran = torch.arange(b), self.backbone.embed(images), 0
-        leaving = _Leaving(rule)
-        for i, (block, head) in enumerate(zip(self.backbone.blocks, self.heads, strict=True)):
-            x, ran = block(x), ran + len(rows)
-            logits = head(x[:, 0])
-            said, leave = leaving(i, logits / temperatures[i] if temperatures else logits)
-            answer.index_copy_(0, rows, said)
-            layer.index_fill_(0, rows, i)
-            if i == depth - 1:
-                break
-            stay = (~leave).nonzero().view(-1)
-            if not len(stay):
-                break
-            if len(stay) < len(rows):
-                rows, x = rows.index_select(0, stay), x.index_select(0, stay)
-                leaving.keep(stay)
-        step, start = self.step_flops, b * self.embedding_flops
-        return answer, layer, Cost(start + step * ran, start + step * depth * b)
+        waiting: list[list[_Group]] = [[] for _ in range(depth)]  # before each block
+        leaving, ran = _Leaving(rule, b), 0
+        for start in range(0, b, size):
+            part = images[start : start + size]
+            rows = torch.arange(start, start + len(part))
+            waiting[0].append((rows, self.backbone.embed(part)))
+            for i, (block, head) in enumerate(zip(self.backbone.blocks, self.heads, strict=True)):
+                for rows, x in _together(waiting[i], size, all_came=start + size >= b):
+                    x, ran = block(x), ran + len(rows)
+                    logits = head(x[:, 0])
+                    if temperatures:
+                        logits = logits / temperatures[i]
+                    said, leave = leaving(i, logits, rows)
+                    answer.index_copy_(0, rows, said)
+                    layer.index_fill_(0, rows, i)
+                    stay = (~leave).nonzero().view(-1)
+                    if i < depth - 1 and len(stay):
+                        if len(stay) < len(rows):
+                            rows, x = rows.index_select(0, stay), x.index_select(0, stay)
+                        waiting[i + 1].append((rows, x))
+        step, first = self.step_flops, b * self.embedding_flops
+        return answer, layer, Cost(first + step * ran, first + step * depth * b)
 
     @torch.no_grad()
     def anytime(

@@ -62,7 +62,7 @@ def flops_and_time(tables: Tables) -> go.Figure:
     Args:
         tables: The result's tables.
     """
-    fig, found = go.Figure(), list(_lines(tables))
+    fig, found = go.Figure(), [*_lines(tables), *_exits(tables, refilled=False)]
     said, top = [], 1.0
     for number, family in enumerate(dict.fromkeys(family for family, *_ in found)):
         points = [(flops, time, name) for kind, name, line in found if kind == family
@@ -87,7 +87,8 @@ def flops_and_time(tables: Tables) -> go.Figure:
         alt=f"Batch 64, one thread. Share of the time minus share of the FLOPs, on average: "
         f"{'; '.join(said)}.",
         caption="Points above the dotted line save fewer seconds than FLOPs; halting runs behind "
-        "a mask here, which saves none.",
+        "a mask here, which saves none. Depth: survivors of eight batches come together in full "
+        "batches again, or each batch shrinks alone.",
         source="flops_and_time",
         height=460,
     )
@@ -105,16 +106,7 @@ def _lines(tables: Tables) -> Iterator[Line]:
             time = over_seeds(tables["token_clock"], "time_ratio", **at).mean
             points.append((flops, time, right - base))
         yield "tokens", method, sorted(points)
-    for training in distinct(tables["race"], "training"):
-        of = {"training": training}
-        last = over_seeds(tables["whole"], "accuracy", calibrated=True, **of).mean
-        points = [
-            (over_seeds(tables["budgets"], "ratio", budget=b, calibrated=True, **of).mean,
-             over_seeds(tables["race"], "time_ratio", budget=b, **of).mean,
-             over_seeds(tables["budgets"], "accuracy", budget=b, calibrated=True, **of).mean - last)
-            for b in distinct(tables["race"], "budget")
-        ]  # fmt: skip
-        yield "depth", f"{training} exits", sorted(points)
+    yield from _exits(tables, refilled=True)
     if not pick(tables["mixture"], arm=YARDSTICK):
         return  # a quick run has no yardstick for experts
     wide = over_seeds(tables["mixture"], "accuracy", arm=YARDSTICK).mean
@@ -123,3 +115,18 @@ def _lines(tables: Tables) -> Iterator[Line]:
         if here and "no balance" not in row["arm"]:
             change = over_seeds(here, "accuracy").mean - wide
             yield "experts", row["arm"], [(row["flops_ratio"], row["time_ratio"], change)]
+
+
+def _exits(tables: Tables, *, refilled: bool) -> Iterator[Line]:
+    """Early exits at every budget: batches that survivors refill, or each batch alone."""
+    for training in distinct(tables["race"], "training"):
+        of = {"training": training}
+        last = over_seeds(tables["whole"], "accuracy", calibrated=True, **of).mean
+        points = [
+            (over_seeds(tables["budgets"], "ratio", budget=b, calibrated=True, **of).mean,
+             over_seeds(tables["race"], "time_ratio", budget=b, refilled=refilled, **of).mean,
+             over_seeds(tables["budgets"], "accuracy", budget=b, calibrated=True, **of).mean - last)
+            for b in distinct(tables["race"], "budget")
+        ]  # fmt: skip
+        family = "depth" if refilled else "depth, each batch alone"
+        yield family, f"{training} exits", sorted(points)

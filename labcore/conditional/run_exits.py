@@ -15,7 +15,7 @@ from labcore.conditional.budgets import cost_accuracy_curve, fit_thresholds, ora
 from labcore.conditional.data import Pictures, one_domain, to_bytes
 from labcore.conditional.exits import EarlyExitNet, ExitRule, exit_layers
 from labcore.conditional.settings import Exits
-from labcore.conditional.timing import batches_of, clock
+from labcore.conditional.timing import BATCH, batches_of, clock
 from labcore.conditional.training import train
 from labcore.parts import Findings
 
@@ -126,15 +126,24 @@ def _race(
     found: Findings, facts: dict[str, Any], net: EarlyExitNet, on_val: Tensor, val: Pictures,
     test: Pictures, temperatures: list[float],
 ) -> None:  # fmt: skip
-    """CPU time of the budgets' rules, and of every head when time runs out, against all blocks."""
+    """CPU time of the budgets' rules, and of every head when time runs out, against all blocks.
+
+    Batches of 64: each alone, which shrinks as pictures leave, and eight whose survivors refill.
+    """
     batches, heads = batches_of(test.images, ROUNDS), len(on_val)
+    groups = batches_of(test.images, 4, 8 * BATCH)
     for budget in BUDGETS:
         rule = fit_thresholds(on_val, val.labels, range(1, heads + 1), budget * heads)
 
         def leave(x: Tensor, rule: ExitRule = rule) -> object:
-            return net.predict(x, rule, temperatures)
+            return net.predict(x, rule, temperatures, BATCH)
 
-        found.add("race", **facts, budget=budget, time_ratio=clock(leave, net, batches).ratio)
+        def whole(x: Tensor) -> object:
+            return [net(part) for part in x.split(BATCH)]
+
+        for refilled, images in ((False, batches), (True, groups)):
+            took = clock(leave, whole, images)
+            found.add("race", **facts, budget=budget, refilled=refilled, time_ratio=took.ratio)
     for head in range(1, heads + 1):
 
         def stop(x: Tensor, head: int = head) -> object:

@@ -81,8 +81,28 @@ def test_shrinking_batches_equal_running_every_head(kind: str) -> None:
     assert torch.equal(left, layer)
     assert torch.equal(said, logits.argmax(-1).gather(0, layer[None])[0])
     step, start = model.step_flops, 40 * model.embedding_flops
-    least = (layer + 1).sum().item() * step
-    assert least <= cost.executed - start <= cost.total - start == pytest.approx(4 * 40 * step)
+    assert cost.executed - start == pytest.approx((layer + 1).sum().item() * step)
+    assert cost.total - start == pytest.approx(4 * 40 * step)
+    taken: list[list[int]] = [[] for _ in model.backbone.blocks]
+    for block, sizes in zip(model.backbone.blocks, taken, strict=True):
+        block.register_forward_pre_hook(lambda _, args, sizes=sizes: sizes.append(len(args[0])))
+    for batch in (1, 7, 16, 40, 64):  # survivors refill the batches of every block
+        for sizes in taken:
+            sizes.clear()
+        again = model.predict(x, rule, batch=batch)
+        assert torch.equal(again[0], said)
+        assert torch.equal(again[1], left)
+        assert again[2] == cost
+        for i, sizes in enumerate(taken):
+            there = int((layer >= i).sum())
+            assert sizes == [batch] * (there // batch) + [there % batch] * (there % batch > 0)
+
+
+def test_nobody_to_answer_and_a_batch_of_none() -> None:
+    said, left, cost = net().predict(torch.zeros(0, 1, 28, 28), ExitRule())
+    assert len(said) == len(left) == cost.total == 0
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        net().predict(torch.zeros(2, 1, 28, 28), ExitRule(), batch=0)
 
 
 def test_costs_rise_with_the_threshold_and_the_oracle_is_above() -> None:

@@ -319,6 +319,10 @@ lab.show(figures.cost_accuracy(tables))
 lab.show(figures.flops_and_time(tables))
 
 # %% [markdown]
+# **Discover**: a block that works on ten pictures takes more than a sixth of its time on sixty. Where
+# survivors of several batches wait for each other, `net.predict(images, rule, batch=64)`, half of what
+# the clock took back returns. What does a user pay for that who sends one picture at a time?
+#
 # ## Exercises
 #
 # ### P10.1 · The balance loss
