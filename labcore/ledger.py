@@ -160,7 +160,7 @@ def _curve(method: str, axis: str, points: Sequence[Row]) -> Row:
 
 
 def races_figure(rows: Sequence[Row], work: str = "") -> "go.Figure":
-    """Each race as its ratio over its goal, on a logarithmic axis; right of 1 the goal is met.
+    """Each race as its ratio over its goal, worst first; right of 1 the goal is met.
 
     Args:
         rows: As :func:`races` gives them.
@@ -174,6 +174,7 @@ def races_figure(rows: Sequence[Row], work: str = "") -> "go.Figure":
     from labcore import viz
 
     chosen = [row for row in rows if row["met"] is not None and work in ("", row["work"])]
+    chosen.sort(key=lambda row: row["ratio"] / row["goal"])
     if not chosen:
         raise ValueError(f"no race of {work or 'any topic'} was saved: lab bench {work} --save")
     fig = go.Figure()
@@ -194,18 +195,23 @@ def races_figure(rows: Sequence[Row], work: str = "") -> "go.Figure":
         )
     fig.add_vline(x=1, line_dash="dash", line_color=viz.INK)
     fig.update_xaxes(title="ratio to the peer, over its goal", type="log", dtick=1)
-    fig.update_yaxes(title="", autorange="reversed", tickfont_size=12, automargin=True)
+    lines = list(dict.fromkeys(_short(row) for row in chosen))  # two peers may share one
+    fig.update_yaxes(
+        title="", tickfont_size=12, automargin=True, range=[len(lines) - 0.5, -0.5],
+        categoryorder="array", categoryarray=lines,
+    )  # fmt: skip
     good = sum(row["met"] for row in chosen)
-    worst = min(chosen, key=lambda row: row["ratio"] / row["goal"])
+    worst = chosen[0]
     return viz.finish(
         fig,
         title="Races against peers",
         alt=f"{good} of {len(chosen)} races meet their goal. Furthest from it: {worst['name']}, "
         f"ratio {worst['ratio']:.3g} for a goal of {worst['goal']:.3g}.",
-        caption="Right of the dashed line a race meets its goal; left of it, it does not (yet).",
+        caption="Right of the dashed line a race meets its goal; left of it, it does not (yet). "
+        "Worst first.",
         source="races_figure",
         params={"work": work},
-        height=140 + 24 * len(chosen),
+        height=140 + 24 * len(lines),
     )
 
 

@@ -94,6 +94,9 @@ def test_figures_say_their_numbers(tmp_path: Path) -> None:
     assert "1 of 2 races" in fig.layout.meta["alt"]
     assert "slow, ratio 0.5 for a goal of 1.5" in fig.layout.meta["alt"]
     np.testing.assert_allclose(fig.data[0].x, [2.0 / 1.5])
+    first, last = fig.layout.yaxis.categoryarray  # the worst race is on top
+    assert first == "kvcache: slow" != last
+    assert fig.layout.yaxis.range == (1.5, -0.5)
     with pytest.raises(ValueError, match="lab bench book --save"):
         ledger.races_figure(ledger.races(tmp_path), "book")
     grown = ledger.growth_figure(measurements(2.0))
