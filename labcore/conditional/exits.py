@@ -226,7 +226,7 @@ class EarlyExitNet(nn.Module):
         All pictures go at once by default, and those who stay are copied together after each head:
         the deeper, the fewer. A block that works on few pictures takes its overhead all the same.
         Given ``batch``, survivors wait before the next block until so many have come together, and
-        every block works on full batches (the last of all excepted); the answers are the same.
+        every block works on full batches, its last one excepted. The answers are the same.
 
         Args:
             images: Pictures.

@@ -319,9 +319,9 @@ lab.show(figures.cost_accuracy(tables))
 lab.show(figures.flops_and_time(tables))
 
 # %% [markdown]
-# **Discover**: a block that works on ten pictures takes more than a sixth of its time on sixty. Where
-# survivors of several batches wait for each other, `net.predict(images, rule, batch=64)`, half of what
-# the clock took back returns. What does a user pay for that who sends one picture at a time?
+# **Discover**: a block's overhead does not shrink with its batch. Where survivors of several batches wait
+# for each other, `net.predict(images, rule, batch=64)`, more than half of what the clock took back
+# returns. What does a user pay for that who sends one picture at a time?
 #
 # ## Exercises
 #
